@@ -1,0 +1,39 @@
+# make book · make test · make lab · make clean: each enough by itself on a fresh clone.
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PAGE := _build/html/index.html
+
+# What the chapters train is kept in the project, so that `make clean` finds it.
+export VAE_UTILS_CACHE ?= $(CURDIR)/.cache
+
+.PHONY: book test lab outputs clean
+
+book: $(INSTALLED)
+	$(BIN)/jupyter-book build . -W --keep-going
+	@echo "The book is at $(CURDIR)/$(PAGE)"
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest --nbval-lax tests book
+
+lab: $(INSTALLED)
+	$(BIN)/jupyter lab book
+
+# Store the outputs that `make test` compares; see CONTRIBUTING.md.
+outputs: $(INSTALLED)
+	$(BIN)/python tools/store_outputs.py book/*.ipynb
+
+clean:
+	rm -rf .venv .cache _build .pytest_cache .ruff_cache vae_utils.egg-info
+	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+$(INSTALLED): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is another. Try: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@touch $@
