@@ -1,6 +1,6 @@
 """Run notebooks and store the outputs that nbval compares, and no others.
 
-    python tools/store_outputs.py book/02_elbo.ipynb …
+Usage: python tools/store_outputs.py book/02_elbo.ipynb …
 """
 
 import sys

@@ -65,8 +65,8 @@ class Digits:
 
     def __str__(self):
         return (
-            f"{self.name}: {len(self.train_levels):,} training and {len(self.test_levels):,} "
-            f"test images of {IMAGE_SIZE} × {IMAGE_SIZE}, from {self.origin}"
+            f"{self.name} ({self.origin}): {len(self.train_levels):,} training and "
+            f"{len(self.test_levels):,} test images"
         )
 
 
@@ -244,7 +244,7 @@ def _small_change(random):
     return rotation @ scaling @ shear, random.integers(-1, 2, size=2)
 
 
-def _enlarge(scan, change=np.eye(2), shift=(0, 0)):
+def _enlarge(scan, change=((1, 0), (0, 1)), shift=(0, 0)):
     """Return an 8 × 8 scan in [0, 1] as 28 × 28 grey levels that look like MNIST's.
 
     Like MNIST's digits it fills 20 × 20 pixels and is centred by mass. Cubic interpolation blurs
@@ -252,7 +252,7 @@ def _enlarge(scan, change=np.eye(2), shift=(0, 0)):
     """
     from scipy import ndimage, special
 
-    to_scan = change * 8 / 20
+    to_scan = np.asarray(change) * 8 / 20
     centre = np.full(2, (IMAGE_SIZE - 1) / 2)
     offset = np.full(2, 3.5) - to_scan @ centre
     grey = ndimage.affine_transform(scan, to_scan, offset, (IMAGE_SIZE, IMAGE_SIZE), order=3)

@@ -276,10 +276,13 @@ def build_vae(architecture, latent_dim=2, image_shape=(28, 28, 1), seed=None):
     builders = {"conv": _conv_networks, "dense": _dense_networks, "linear": _linear_networks}
     if architecture not in builders:
         raise ValueError(
-            f"architecture must be one of {tuple(builders)}. Received: architecture={architecture!r}"
+            f"architecture must be one of {tuple(builders)}. "
+            f"Received: architecture={architecture!r}"
         )
     if not _is_positive_integer(latent_dim):
-        raise ValueError(f"latent_dim must be a positive integer. Received: latent_dim={latent_dim!r}")
+        raise ValueError(
+            f"latent_dim must be a positive integer. Received: latent_dim={latent_dim!r}"
+        )
     if len(image_shape) != 3 or not all(map(_is_positive_integer, image_shape)):
         raise ValueError(
             f"image_shape must be (height, width, channels). Received: image_shape={image_shape!r}"
@@ -288,13 +291,10 @@ def build_vae(architecture, latent_dim=2, image_shape=(28, 28, 1), seed=None):
     latents = keras.Input((latent_dim,), name="z")
     hidden, logits = builders[architecture](images, latents)
     # float32 whatever the dtype policy: e^log_var overflows early in half precision.
-    start = "zeros" if architecture == "linear" else "glorot_uniform"
-    mean = layers.Dense(latent_dim, dtype="float32", name="mean")(hidden)
-    log_var = layers.Dense(
-        latent_dim, kernel_initializer=start, dtype="float32", name="log_var"
-    )(hidden)
+    mean = layers.Dense(latent_dim, dtype="float32", name="mean")
+    log_var = layers.Dense(latent_dim, dtype="float32", name="log_var")
     return VAE(
-        keras.Model(images, [mean, log_var], name="encoder"),
+        keras.Model(images, [mean(hidden), log_var(hidden)], name="encoder"),
         keras.Model(latents, logits, name="decoder"),
         likelihood="gaussian" if architecture == "linear" else "bernoulli",
         seed=seed,

@@ -1,4 +1,4 @@
-"""The figures that more than one chapter draws. Each function returns a `Figure` and shows nothing."""
+"""The figures that more than one chapter draws; each function returns a `Figure`, shows nothing."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -27,7 +27,9 @@ def image_grid(images, columns=10, titles=None, scale=0.8):
     """
     rows = -(-len(images) // columns)
     height = scale * (1.25 if titles is not None else 1.0)
-    figure, axes = plt.subplots(rows, columns, figsize=(columns * scale, rows * height), squeeze=False)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * scale, rows * height), squeeze=False
+    )
     for ax in axes.flat:
         ax.axis("off")
     for index, (ax, image) in enumerate(zip(axes.flat, images)):
@@ -72,7 +74,9 @@ def latent_scatter(z, labels, ax=None):
     """
     z = np.asarray(z)
     if z.ndim != 2 or z.shape[1] != 2:
-        raise ValueError(f"z must have the shape (n, 2) to be drawn in a plane. Received: {z.shape}")
+        raise ValueError(
+            f"z must have the shape (n, 2) to be drawn in a plane. Received: {z.shape}"
+        )
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 5.5))
     for digit in np.unique(labels):
