@@ -34,7 +34,7 @@ def load_or_make(path, *, load, make, save):
     Returns:
         What `load` or `make` returned.
     """
-    with _locked(path) as writable:
+    with locked(path) as writable:
         if path.exists():
             try:
                 return load(path)
@@ -48,7 +48,7 @@ def load_or_make(path, *, load, make, save):
 
 
 @contextmanager
-def _locked(path):
+def locked(path):
     """Hold the lock that belongs to `path`; yield False where its folder cannot be written."""
     lock = filelock.FileLock(f"{path}.lock")
     try:

@@ -16,13 +16,14 @@ import numpy as np
 from vae_utils import cache
 
 SOURCES = ("auto", "mnist", "bundled")
+KEYS = ("x_train", "y_train", "x_test", "y_test")
 IMAGE_SIZE = 28
 COPIES_PER_SCAN = 14
 DOWNLOAD_TIMEOUT_SECONDS = 10
 GET_MNIST = "Set MNIST_NPZ to the path of a complete mnist.npz, or unset it."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Digits:
     """Images of handwritten digits with their labels, split in training and test part.
 
@@ -72,7 +73,7 @@ class Digits:
 
 def to_unit_interval(levels):
     """Return grey levels 0 to 255 (uint8, any shape) as float32 pixels in [0, 1]."""
-    return np.multiply(levels, np.float32(1 / 255), dtype=np.float32)
+    return np.divide(levels, 255, dtype=np.float32)
 
 
 def load_digits(source="auto"):
@@ -121,10 +122,11 @@ def _mnist():
             return _read_npz(cached, origin="the Keras cache")
         except ValueError as error:
             print(f"{error} Keras is asked for a new copy.")
-    return _downloaded_mnist()
+    with cache.locked(cache.directory() / "mnist.npz"):  # two notebooks, one download
+        return _downloaded_mnist(cached)
 
 
-def _downloaded_mnist():
+def _downloaded_mnist(cached):
     """Let Keras download MNIST, check its hash and keep it."""
     import keras  # here, since it loads TensorFlow, which reading a file does not need
 
@@ -134,6 +136,7 @@ def _downloaded_mnist():
         with contextlib.redirect_stdout(io.StringIO()):  # Keras's own progress bar
             (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
     except ValueError as error:
+        cached.unlink(missing_ok=True)  # or the next call would take it for MNIST
         raise ValueError(
             f"The download of MNIST is damaged: {error} Try again, or download mnist.npz by other "
             "means and set MNIST_NPZ to its path."
@@ -153,16 +156,15 @@ def _read_npz(path, origin):
     """Read a file in the layout of Keras's mnist.npz; never unpickle anything."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. {GET_MNIST}")
-    keys = ("x_train", "y_train", "x_test", "y_test")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no npz archive, or a truncated one")
         with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in keys if key not in archive]
+            missing = [key for key in KEYS if key not in archive]
             if missing:
                 raise ValueError(f"it lacks {', '.join(missing)}")
-            arrays = {key: archive[key] for key in keys}
-    except (AttributeError, TypeError):  # a lone .npy array opens as an array, not an archive
-        raise ValueError(f"{path} is a single array, not an npz archive. {GET_MNIST}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = {key: np.asarray(archive[key]) for key in KEYS}
+    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is not a usable mnist.npz: {error}. {GET_MNIST}") from error
     return _checked("MNIST", origin, arrays, file=path)
 
@@ -202,7 +204,7 @@ def _bundled_digits():
 
     def load(path):
         with np.load(path, allow_pickle=False) as archive:
-            return dict(archive)
+            return {key: archive[key] for key in KEYS}
 
     arrays = cache.load_or_make(
         cache.directory() / f"bundled-digits-{recipe}.npz",

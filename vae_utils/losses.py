@@ -59,9 +59,11 @@ def gaussian_nll(x, mean, log_var):
         Nats per image, summed over pixels, shape `(batch,)`. It is a density and may be negative.
 
     Raises:
-        ValueError: if the shapes of `x` and `mean` differ.
+        ValueError: if the shapes differ.
     """
     _require_same_shape(x=x, mean=mean)
+    if ops.ndim(log_var):
+        _require_same_shape(x=x, log_var=log_var)
     squared_error = ops.square(x - mean)
     return 0.5 * _sum_over_pixels(
         math.log(2 * math.pi) + log_var + squared_error * ops.exp(-log_var)
@@ -74,7 +76,7 @@ def _sum_over_pixels(values):
 
 def _require_same_shape(**tensors):
     """Refuse what would broadcast: a (batch, 28, 28) and a (batch,) tensor do, into nonsense."""
-    shapes = {name: tuple(ops.shape(tensor)) for name, tensor in tensors.items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     (first, a), (second, b) = shapes.items()
     known = [(m, n) for m, n in zip(a, b) if isinstance(m, int) and isinstance(n, int)]
     if len(a) != len(b) or any(m != n for m, n in known):

@@ -33,6 +33,13 @@ class Sampling(layers.Layer):
         noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
         return mean + ops.exp(0.5 * log_var) * noise
 
+    def save_own_variables(self, store):
+        super().save_own_variables(store)
+        store["noise"] = self.seed_generator.state  # a reloaded model goes on where this one was
+
+    def load_own_variables(self, store):
+        self.seed_generator.state.assign(store["noise"])
+
     def get_config(self):
         return {**super().get_config(), "seed": self.seed}
 
@@ -83,7 +90,10 @@ class VAE(keras.Model):
             )
         self.built = True
 
-    def call(self, x):
+    def call(self, x, training=False):
+        x = ops.cast(x, self.compute_dtype)
+        if training:  # what `compute_loss` refuses must not reach the weights
+            x = ops.where(_in_unit_interval(x), x, 0)
         mean, log_var = self.encoder(x)
         z = self.sampling((mean, log_var))
         return {"mean": mean, "log_var": log_var, "z": z, "logits": self.decoder(z)}
@@ -96,18 +106,14 @@ class VAE(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the negative ELBO, averaged over the batch, and record its two parts."""
-        if y is not None or sample_weight is not None:
-            raise ValueError(
-                "A VAE learns from images alone: call fit(x) or evaluate(x), with a data set of x, "
-                "not of (x, y). Received: targets or sample weights as well"
-            )
+        _require_images_alone(y, sample_weight)
         x = ops.cast(x, "float32")
-        reconstruction = self.reconstruction_term(x, y_pred["logits"])
+        # An array is checked before it is used; pixels out of a stream can only be checked here.
+        valid = _in_unit_interval(x)
+        reconstruction = self.reconstruction_term(ops.where(valid, x, 0), y_pred["logits"])
         kl = losses.gaussian_kl(y_pred["mean"], y_pred["log_var"])
         self.reconstruction_tracker.update_state(reconstruction)
         self.kl_tracker.update_state(kl)
-        # An array is checked before it is used; pixels out of a stream can only be checked here.
-        valid = ops.logical_and(ops.min(x) >= 0, ops.max(x) <= 1)
         return ops.where(valid, ops.mean(reconstruction + kl), math.nan)
 
     def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
@@ -118,36 +124,45 @@ class VAE(keras.Model):
                 f"an optimizer only. Received: loss={loss!r}, metrics={metrics!r}"
             )
         super().compile(optimizer=optimizer, **kwargs)
+        self.optimizer.build(self.trainable_variables)  # not in `fit`, which may fail halfway
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
 
-    def fit(self, x=None, *args, validation_data=None, callbacks=None, **kwargs):
+    def fit(self, x=None, y=None, *args, validation_data=None, callbacks=None, **kwargs):
         """As `keras.Model.fit`, for images alone.
 
         Raises:
-            ValueError: for an array of the wrong shape or with pixels outside [0, 1].
-            FloatingPointError: as soon as the loss is no longer a number.
+            ValueError: for an array of the wrong shape or with pixels outside [0, 1], for targets
+                or sample weights.
+            FloatingPointError: as soon as the loss is no longer a finite number.
         """
+        _require_images_alone(y, kwargs.get("sample_weight"))
         self._check_if_array(x)
         if validation_data is not None:
             images, *_ = keras.utils.unpack_x_y_sample_weight(validation_data)
             self._check_if_array(images)
         return super().fit(
             x,
+            y,
             *args,
             validation_data=validation_data,
             callbacks=[*_as_list(callbacks), StopOnNaN()],
             **kwargs,
         )
 
-    def evaluate(self, x=None, *args, callbacks=None, **kwargs):
+    def evaluate(self, x=None, y=None, *args, callbacks=None, **kwargs):
         """As `keras.Model.evaluate`, for images alone; errors as in `fit`."""
+        _require_images_alone(y, kwargs.get("sample_weight"))
         self._check_if_array(x)
         if not isinstance(callbacks, keras.callbacks.CallbackList):  # which `fit` hands over
             callbacks = [*_as_list(callbacks), StopOnNaN()]
-        return super().evaluate(x, *args, callbacks=callbacks, **kwargs)
+        return super().evaluate(x, y, *args, callbacks=callbacks, **kwargs)
+
+    def predict(self, x, *args, **kwargs):
+        """As `keras.Model.predict`; images are checked as in `fit`."""
+        self._check_if_array(x)
+        return super().predict(x, *args, **kwargs)
 
     def encode(self, x):
         """Return the approximate posterior of images as NumPy arrays.
@@ -177,9 +192,10 @@ class VAE(keras.Model):
             ValueError: for points of the wrong shape.
         """
         z = np.asarray(z, "float32")
-        if z.ndim != 2 or z.shape[1] != self.latent_dim:
+        if z.ndim != 2 or z.shape[1] != self.latent_dim or not len(z):
             raise ValueError(
-                f"z must have the shape (n, {self.latent_dim}). Received: z of shape {z.shape}"
+                f"z must have the shape (n, {self.latent_dim}), n > 0. "
+                f"Received: z of shape {z.shape}"
             )
         return _in_batches(self.decoder, z)[0]
 
@@ -227,7 +243,7 @@ class VAE(keras.Model):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Stop at the first batch whose loss is not a number, with an error that says what to try."""
+    """Stop as soon as the loss is NaN or infinite, with an error that says what to try."""
 
     def __init__(self):
         super().__init__()
@@ -243,7 +259,8 @@ class StopOnNaN(keras.callbacks.Callback):
         self._check(logs, f"in batch {batch + 1} of the evaluation")
 
     def _check(self, logs, where):
-        if not math.isnan((logs or {}).get("loss", 0.0)):
+        loss = (logs or {}).get("loss", 0.0)
+        if math.isfinite(loss):
             return
         if all(np.isfinite(weights).all() for weights in self.model.get_weights()):
             cause = "The weights are still finite, so look at the images: pixels outside [0, 1]?"
@@ -252,7 +269,7 @@ class StopOnNaN(keras.callbacks.Callback):
                 "The weights have diverged: try a smaller learning rate, a warm-up, or "
                 "clipnorm=1.0 in the optimizer."
             )
-        raise FloatingPointError(f"The loss became NaN {where}. {cause}")
+        raise FloatingPointError(f"The loss became {loss} {where}. {cause}")
 
 
 def build_vae(architecture, latent_dim=2, image_shape=(28, 28, 1), seed=None):
@@ -283,10 +300,11 @@ def build_vae(architecture, latent_dim=2, image_shape=(28, 28, 1), seed=None):
         raise ValueError(
             f"latent_dim must be a positive integer. Received: latent_dim={latent_dim!r}"
         )
-    if len(image_shape) != 3 or not all(map(_is_positive_integer, image_shape)):
+    if np.shape(image_shape) != (3,) or not all(map(_is_positive_integer, image_shape)):
         raise ValueError(
             f"image_shape must be (height, width, channels). Received: image_shape={image_shape!r}"
         )
+    latent_dim, image_shape = int(latent_dim), tuple(map(int, image_shape))
     images = keras.Input(image_shape, name="images")
     latents = keras.Input((latent_dim,), name="z")
     hidden, logits = builders[architecture](images, latents)
@@ -350,6 +368,18 @@ def _require_that_they_fit(encoder, decoder, latent_dim, image_shape):
             f"latent_dim. Received: a decoder from ({latent_dim},) to {image_shape}, an encoder "
             f"from {tuple(encoder.input_shape[1:])} to {codes}"
         )
+
+
+def _require_images_alone(y, sample_weight):
+    if y is not None or sample_weight is not None:
+        raise ValueError(
+            "A VAE learns from images alone: call fit(x) or evaluate(x), with a data set of x, "
+            "not of (x, y). Received: targets or sample weights as well"
+        )
+
+
+def _in_unit_interval(x):
+    return ops.logical_and(ops.min(x) >= 0, ops.max(x) <= 1)
 
 
 def _in_batches(network, rows):

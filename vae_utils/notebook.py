@@ -82,7 +82,7 @@ def slider(draw, values, label, describe):
         {"value": str(value), "alt": describe(value), "image": _as_data_url(draw(value))}
         for value in values
     ]
-    script = json.dumps(frames).replace("</", "<\\/")
+    script = json.dumps(frames).replace("<", "\\u003c")  # nothing can end the script early
     return HTML(
         PAGE.format(
             id=f"frames-{hashlib.sha256(script.encode()).hexdigest()[:12]}",

@@ -72,7 +72,7 @@ def latent_scatter(z, labels, ax=None):
     Raises:
         ValueError: if the points are not in a plane.
     """
-    z = np.asarray(z)
+    z, labels = np.asarray(z), np.asarray(labels)
     if z.ndim != 2 or z.shape[1] != 2:
         raise ValueError(
             f"z must have the shape (n, 2) to be drawn in a plane. Received: {z.shape}"

@@ -1,6 +1,7 @@
 """The tuned recipe that trains a VAE in seconds, and a cache of models trained with it."""
 
 import hashlib
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -56,8 +57,9 @@ def warm_up_and_decay(peak, steps):
         A `keras.optimizers.schedules.CosineDecay`.
     """
     warm_up = max(steps // 10, 1)
+    decay = max(steps - warm_up, 1)
     return keras.optimizers.schedules.CosineDecay(
-        peak / 10, steps - warm_up, warmup_target=peak, warmup_steps=warm_up
+        peak / 10, decay, warmup_target=peak, warmup_steps=warm_up
     )
 
 
@@ -125,6 +127,7 @@ def progress_bar(name, epochs):
         verbose=0,
         tqdm_class=tqdm,
         file=sys.stdout,
+        position=0,  # even if an earlier training was interrupted and left its bar open
         desc=name,
         bar_format="{desc}: {bar:20} {n_fmt}/{total_fmt} epochs in {elapsed}{postfix}",
     )
@@ -156,10 +159,18 @@ def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
     folder = cache.directory()
     backup_dir = folder / f"unfinished-{key}"
 
-    def make():
+    def trained(backup_dir):
         keras.utils.set_random_seed(seed)
-        vae = models.build_vae(architecture, latent_dim, seed=seed)
-        train(vae, digits, epochs, backup_dir=_usable(backup_dir))
+        vae = models.build_vae(architecture, latent_dim, digits.train_levels.shape[1:], seed)
+        train(vae, digits, epochs, backup_dir=backup_dir)
+        return vae
+
+    def make():
+        try:
+            vae = trained(_usable(backup_dir))
+        except (OSError, json.JSONDecodeError) as error:  # a damaged backup, or no room for one
+            print(f"The training cannot be backed up ({type(error).__name__}). It starts anew.")
+            vae = trained(None)
         shutil.rmtree(backup_dir, ignore_errors=True)
         return vae
 

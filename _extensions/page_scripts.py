@@ -1,0 +1,52 @@
+"""A Sphinx extension that keeps every page self-contained: what it loads comes from the site.
+
+MathJax is copied from an installed package instead of being fetched from a network. Thebe, which
+Jupyter Book adds to run code on a remote server, is left out: no page uses it.
+"""
+
+from importlib.metadata import distribution
+from pathlib import Path
+
+from sphinx.util.fileutil import copy_asset
+
+MATHJAX = "tex-chtml.js"
+MATHJAX_FILES = (
+    MATHJAX,
+    "a11y",
+    "input/tex/extensions",
+    "output/chtml/fonts/woff-v2",
+    "sre/mathmaps/base.json",
+    "sre/mathmaps/en.json",
+    "sre/mathmaps/nemeth.json",
+)
+
+
+def setup(app):
+    app.connect("config-inited", _use_local_mathjax)
+    app.connect("html-page-context", _leave_out_thebe)
+    app.connect("build-finished", _copy_mathjax)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _use_local_mathjax(app, config):
+    config.mathjax_path = f"mathjax/{MATHJAX}"
+
+
+def _copy_mathjax(app, error):
+    if error is not None or app.builder.format != "html":
+        return
+    package = distribution("sphinx-mathjax-offline")
+    mathjax = Path(package.locate_file("sphinx-mathjax-offline/static/mathjax"))
+    for name in MATHJAX_FILES:
+        target = Path(app.outdir) / "_static" / "mathjax" / name
+        copy_asset(mathjax / name, target if (mathjax / name).is_dir() else target.parent)
+
+
+def _leave_out_thebe(app, page, template, context, doctree):
+    for kind in ("script_files", "css_files"):
+        context[kind] = [file for file in context.get(kind, []) if not _is_thebe(file)]
+
+
+def _is_thebe(file):
+    body = getattr(file, "attributes", {}).get("body") or ""
+    return "thebe" in str(getattr(file, "filename", file)) or "thebe" in body

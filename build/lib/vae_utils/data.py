@@ -1,0 +1,264 @@
+"""Handwritten digits: MNIST where it can be had, else the scans that ship with scikit-learn."""
+
+import contextlib
+import hashlib
+import io
+import os
+import socket
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vae_utils import cache
+
+SOURCES = ("auto", "mnist", "bundled")
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+IMAGE_SIZE = 28
+COPIES_PER_SCAN = 14
+DOWNLOAD_TIMEOUT_SECONDS = 10
+GET_MNIST = "Set MNIST_NPZ to the path of a complete mnist.npz, or unset it."
+
+
+@dataclass(frozen=True, eq=False)
+class Digits:
+    """Images of handwritten digits with their labels, split in training and test part.
+
+    The grey levels are kept as uint8, a quarter of the memory of floats. `x_train` and `x_test`
+    are the same images as the models take them. `x_train` is computed at each use: hold on to a
+    slice of it, or train from `train_levels`, rather than keep all of it.
+
+    Attributes:
+        name: "MNIST" or "bundled digits", or whatever else describes the images.
+        origin: where they were found, for the reader.
+        train_levels, test_levels: uint8, shape `(n, 28, 28, 1)`, 0 (paper) to 255 (ink).
+        y_train, y_test: int64 labels, shape `(n,)`, 0 to 9.
+    """
+
+    name: str
+    origin: str
+    train_levels: np.ndarray
+    y_train: np.ndarray
+    test_levels: np.ndarray
+    y_test: np.ndarray
+
+    @property
+    def x_train(self):
+        """Training images, float32 in [0, 1], shape `(n, 28, 28, 1)`; a new array at each use."""
+        return to_unit_interval(self.train_levels)
+
+    @cached_property
+    def x_test(self):
+        """Test images, float32 in [0, 1], shape `(n, 28, 28, 1)`."""
+        return to_unit_interval(self.test_levels)
+
+    @cached_property
+    def fingerprint(self):
+        """Hexadecimal digest of all images and labels: equal data, equal fingerprint."""
+        digest = hashlib.sha256()
+        for array in (self.train_levels, self.y_train, self.test_levels, self.y_test):
+            digest.update(str(array.shape).encode())
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+    def __str__(self):
+        return (
+            f"{self.name} ({self.origin}): {len(self.train_levels):,} training and "
+            f"{len(self.test_levels):,} test images"
+        )
+
+
+def to_unit_interval(levels):
+    """Return grey levels 0 to 255 (uint8, any shape) as float32 pixels in [0, 1]."""
+    return np.divide(levels, 255, dtype=np.float32)
+
+
+def load_digits(source="auto"):
+    """Load handwritten digits and print one line that says which, and where they came from.
+
+    MNIST is looked for in the file that the environment variable `MNIST_NPZ` names, then in the
+    Keras cache, then downloaded by Keras. Where none of these is to be had, "auto" takes the
+    bundled digits and says why.
+
+    Args:
+        source: "auto", "mnist" (that or an error) or "bundled" (never the network).
+
+    Returns:
+        A `Digits`.
+
+    Raises:
+        ValueError: unknown `source`, a file that is not a valid mnist.npz, or a download whose
+            content fails Keras's hash check.
+        FileNotFoundError: `MNIST_NPZ` names no file.
+        ConnectionError: with "mnist", if no copy is on this machine and none can be downloaded.
+    """
+    if source not in SOURCES:
+        raise ValueError(f"source must be one of {SOURCES}. Received: source={source!r}")
+    if source == "bundled":
+        digits = _bundled_digits()
+    else:
+        try:
+            digits = _mnist()
+        except ConnectionError as error:
+            if source == "mnist":
+                raise
+            print(f"{error} The bundled digits are used instead.")
+            digits = _bundled_digits()
+    print(digits)
+    return digits
+
+
+def _mnist():
+    """Return MNIST from the first place that has it."""
+    if named := os.environ.get("MNIST_NPZ"):
+        return _read_npz(Path(named), origin="the file that MNIST_NPZ names")
+    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    cached = keras_home / "datasets" / "mnist.npz"
+    if cached.is_file():
+        try:
+            return _read_npz(cached, origin="the Keras cache")
+        except ValueError as error:
+            print(f"{error} Keras is asked for a new copy.")
+    with cache.locked(cache.directory() / "mnist.npz"):  # two notebooks, one download
+        return _downloaded_mnist(cached)
+
+
+def _downloaded_mnist(cached):
+    """Let Keras download MNIST, check its hash and keep it."""
+    import keras  # here, since it loads TensorFlow, which reading a file does not need
+
+    patience = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # Keras's own progress bar
+            (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
+    except ValueError as error:
+        cached.unlink(missing_ok=True)  # or the next call would take it for MNIST
+        raise ValueError(
+            f"The download of MNIST is damaged: {error} Try again, or download mnist.npz by other "
+            "means and set MNIST_NPZ to its path."
+        ) from error
+    except Exception as error:  # what Keras raises where the network fails is a bare Exception
+        raise ConnectionError(
+            "MNIST is neither in MNIST_NPZ nor in the Keras cache, and could not be downloaded "
+            f"({error})."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(patience)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+    return _checked("MNIST", "Keras's download", arrays, file="the downloaded mnist.npz")
+
+
+def _read_npz(path, origin):
+    """Read a file in the layout of Keras's mnist.npz; never unpickle anything."""
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {path}. {GET_MNIST}")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no npz archive, or a truncated one")
+        with np.load(path, allow_pickle=False) as archive:
+            missing = [key for key in KEYS if key not in archive]
+            if missing:
+                raise ValueError(f"it lacks {', '.join(missing)}")
+            arrays = {key: np.asarray(archive[key]) for key in KEYS}
+    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is not a usable mnist.npz: {error}. {GET_MNIST}") from error
+    return _checked("MNIST", origin, arrays, file=path)
+
+
+def _checked(name, origin, arrays, file):
+    """Return the arrays as `Digits`, or raise a `ValueError` that says which is wrong, and how."""
+
+    def require(true, key, wanted):
+        if not true:
+            got = f"dtype {arrays[key].dtype}, shape {arrays[key].shape}"
+            if arrays[key].size and arrays[key].dtype.kind in "iuf":
+                got += f", values {arrays[key].min()} to {arrays[key].max()}"
+            raise ValueError(f"{file}: {key} must be {wanted}. Received: {got}. {GET_MNIST}")
+
+    for part in ("train", "test"):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        size = (IMAGE_SIZE, IMAGE_SIZE)
+        whole = images.dtype == np.uint8 and images.ndim == 3 and images.shape[1:] == size
+        require(whole and len(images), f"x_{part}", "uint8 images of shape (n, 28, 28), n > 0")
+        matching = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
+        require(matching, f"y_{part}", f"{len(images)} integer labels, one for each image")
+        in_range = labels.min() >= 0 and labels.max() <= 9
+        require(in_range, f"y_{part}", "labels from 0 to 9")
+    return Digits(
+        name,
+        origin,
+        arrays["x_train"][..., np.newaxis],
+        arrays["y_train"].astype(np.int64),
+        arrays["x_test"][..., np.newaxis],
+        arrays["y_test"].astype(np.int64),
+    )
+
+
+def _bundled_digits():
+    """Return scikit-learn's scans, enlarged; from the cache if an earlier call left them there."""
+    recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+
+    def load(path):
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in KEYS}
+
+    arrays = cache.load_or_make(
+        cache.directory() / f"bundled-digits-{recipe}.npz",
+        load=load,
+        make=_enlarged_scans,
+        save=lambda arrays, path: np.savez(path, **arrays),
+    )
+    return _checked("bundled digits", "scikit-learn", arrays, file="the bundled digits")
+
+
+def _enlarged_scans():
+    """Split the 1,797 scans, then enlarge both parts and vary the training part."""
+    from sklearn.datasets import load_digits as load_scans
+    from sklearn.model_selection import train_test_split
+
+    scans, labels = load_scans(return_X_y=True)
+    scans = scans.reshape(-1, 8, 8) / 16
+    train, test, y_train, y_test = train_test_split(
+        scans, labels, test_size=0.2, stratify=labels, random_state=0
+    )
+    random = np.random.default_rng(0)
+    copies = [_enlarge(scan) for scan in train]
+    for _ in range(COPIES_PER_SCAN - 1):
+        copies += [_enlarge(scan, *_small_change(random)) for scan in train]
+    return {
+        "x_train": np.stack(copies),
+        "y_train": np.tile(y_train, COPIES_PER_SCAN),
+        "x_test": np.stack([_enlarge(scan) for scan in test]),
+        "y_test": y_test,
+    }
+
+
+def _small_change(random):
+    """Draw a small rotation, shear and scaling as a 2 × 2 matrix, and a shift of a pixel."""
+    angle = np.radians(random.uniform(-12, 12))
+    rotation = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    shear = [[1, 0], [random.uniform(-0.15, 0.15), 1]]
+    scaling = np.diag(random.uniform(0.88, 1.12, size=2))
+    return rotation @ scaling @ shear, random.integers(-1, 2, size=2)
+
+
+def _enlarge(scan, change=((1, 0), (0, 1)), shift=(0, 0)):
+    """Return an 8 × 8 scan in [0, 1] as 28 × 28 grey levels that look like MNIST's.
+
+    Like MNIST's digits it fills 20 × 20 pixels and is centred by mass. Cubic interpolation blurs
+    the edges; a logistic curve around mid-grey makes them crisp again.
+    """
+    from scipy import ndimage, special
+
+    to_scan = np.asarray(change) * 8 / 20
+    centre = np.full(2, (IMAGE_SIZE - 1) / 2)
+    offset = np.full(2, 3.5) - to_scan @ centre
+    grey = ndimage.affine_transform(scan, to_scan, offset, (IMAGE_SIZE, IMAGE_SIZE), order=3)
+    low, high = special.expit([-5, 5])
+    ink = (special.expit(10 * (np.clip(grey, 0, 1) - 0.5)) - low) / (high - low)
+    move = np.rint(centre - ndimage.center_of_mass(ink) + shift).astype(int)
+    return np.rint(255 * ndimage.shift(ink, move, order=0)).astype(np.uint8)

@@ -1,0 +1,118 @@
+"""How good is a VAE? Numbers in nats per image, all with sampled z and a seed."""
+
+import numpy as np
+from keras import ops
+from scipy.special import logsumexp
+
+from vae_utils import losses
+
+ROWS_AT_ONCE = 4096
+
+
+def elbo_terms(vae, x, seed=0):
+    """Return the two parts of the negative ELBO for each image, with one sampled z each.
+
+    Args:
+        vae: a `models.VAE`.
+        x: images in [0, 1], shape `(n, height, width, channels)`.
+        seed: integer from which the sampled z follow.
+
+    Returns:
+        `(reconstruction, kl)`: distortion and rate in nats per image, NumPy, each `(n,)`.
+
+    Raises:
+        ValueError: for images of the wrong shape or outside [0, 1].
+    """
+    mean, log_var = vae.encode(x)
+    noise = np.random.default_rng(seed)
+    reconstruction = [
+        _decoded_samples(vae, x[rows], mean[rows], log_var[rows], 1, noise)[0]
+        for rows in _slices(len(x), ROWS_AT_ONCE)
+    ]
+    kl = ops.convert_to_numpy(losses.gaussian_kl(mean, log_var))
+    return np.concatenate(reconstruction)[:, 0], kl
+
+
+def elbo(vae, x, num_samples=1, seed=0):
+    """Return the evidence lower bound in nats per image, averaged over `x`: a float, mostly < 0.
+
+    Args:
+        vae, x: as `elbo_terms`.
+        num_samples: how many z are drawn for each image.
+        seed: integer from which they follow.
+
+    Raises:
+        ValueError: as `elbo_terms`, or if `num_samples` is not positive.
+    """
+    _require_positive(num_samples)
+    terms = [elbo_terms(vae, x, seed + draw) for draw in range(num_samples)]
+    return -float(np.mean([reconstruction + kl for reconstruction, kl in terms]))
+
+
+def log_likelihood(vae, x, num_samples=64, seed=0):
+    """Return the importance-weighted lower bound on log p(x) for each image.
+
+    log 1/K Σ p(x, z_k) / q(z_k|x) with z_k ~ q(z|x): Burda et al. (2015), equation 8. Its
+    expectation rises with K and converges to log p(x); K = 1 is the ELBO.
+
+    Args:
+        vae, x: as `elbo_terms`.
+        num_samples: K, how many z are drawn for each image.
+        seed: integer from which they follow.
+
+    Returns:
+        Nats per image, NumPy float64, shape `(n,)`.
+
+    Raises:
+        ValueError: as `elbo`.
+    """
+    _require_positive(num_samples)
+    mean, log_var = vae.encode(x)
+    noise = np.random.default_rng(seed)
+    bounds = []
+    samples_at_once = min(num_samples, ROWS_AT_ONCE)
+    for rows in _slices(len(x), ROWS_AT_ONCE // samples_at_once):
+        log_weights = []
+        for samples in _slices(num_samples, samples_at_once):
+            count = samples.stop - samples.start
+            image_log_var = log_var[rows]
+            nll, z, eps = _decoded_samples(vae, x[rows], mean[rows], image_log_var, count, noise)
+            # log p(z) − log q(z|x), where the constants of the two Gaussians cancel
+            log_ratio = 0.5 * np.sum(eps**2 - z**2 + image_log_var[:, np.newaxis], axis=-1)
+            log_weights.append(log_ratio - nll)
+        bounds.append(logsumexp(np.concatenate(log_weights, 1), axis=1) - np.log(num_samples))
+    return np.concatenate(bounds).astype(np.float64)
+
+
+def active_units(vae, x, threshold=0.01):
+    """Return which latent dimensions carry information: Var_x[mean] > threshold.
+
+    Burda et al. (2015), section 5.2.
+
+    Returns:
+        NumPy booleans, shape `(latent_dim,)`.
+    """
+    mean, _ = vae.encode(x)
+    return mean.var(axis=0) > threshold
+
+
+def _decoded_samples(vae, x, mean, log_var, count, noise):
+    """Draw `count` z for each image: −log p(x|z) of shape (n, count); z, ε (n, count, latent)."""
+    shape = (len(x), count, vae.latent_dim)
+    eps = noise.standard_normal(shape, dtype=np.float32)
+    z = mean[:, np.newaxis] + np.exp(0.5 * log_var[:, np.newaxis]) * eps
+    logits = vae.decoder(z.reshape(-1, vae.latent_dim), training=False)
+    images = ops.repeat(ops.convert_to_tensor(x, "float32"), count, axis=0)
+    nll = ops.convert_to_numpy(vae.reconstruction_term(images, logits))
+    return nll.reshape(shape[:2]), z, eps
+
+
+def _slices(total, size):
+    return [slice(start, min(start + size, total)) for start in range(0, total, size)]
+
+
+def _require_positive(num_samples):
+    if num_samples < 1:
+        raise ValueError(
+            f"num_samples must be a positive integer. Received: num_samples={num_samples}"
+        )

@@ -1,0 +1,102 @@
+"""What makes a notebook a page: numbers that its prose can quote, and controls that stay alive."""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import os
+
+from IPython.display import HTML, display
+
+PAGE = """
+<div class="frames" id="{id}">
+  <img src="{first}" alt="{alt}" style="max-width: 100%">
+  <label style="display: flex; flex-wrap: wrap; gap: 0.75em; align-items: center">
+    <span>{label}</span>
+    <input type="range" min="0" max="{last}" value="0" style="flex: 1; min-width: 10em">
+    <output>{value}</output>
+  </label>
+  <script>
+    (() => {{
+      const root = document.getElementById("{id}");
+      const frames = {frames};
+      const [image, slider, output] = ["img", "input", "output"].map((e) => root.querySelector(e));
+      const show = () => {{
+        const frame = frames[slider.value];
+        image.src = frame.image;
+        image.alt = frame.alt;
+        output.value = frame.value;
+        slider.setAttribute("aria-valuetext", frame.value);
+      }};
+      slider.addEventListener("input", show);
+      show();
+    }})();
+  </script>
+</div>
+"""
+
+
+def glue(name, value):
+    """Give the prose a number to quote: `` {glue:text}`name` `` shows `value` on the built page.
+
+    Args:
+        name: a name that no other notebook uses.
+        value: the text as it is to be read, "143.3" for one.
+    """
+    record = {"application/papermill.record/text/plain": value}
+    scrapbook = {"name": name, "mime_prefix": "application/papermill.record/"}
+    display(record, raw=True, metadata={"scrapbook": scrapbook})
+
+
+def slider(draw, values, label, describe):
+    """Show one figure for each value, behind a slider: computed live, or drawn once for a page.
+
+    With a kernel at hand it is an ipywidgets control that calls `draw` at each move. While the
+    book is built (the environment variable `VAE_BOOK_BUILD` is set) every frame is drawn at once
+    and played by the page alone, without a kernel and without a network.
+
+    Args:
+        draw: function of a value, returns a Matplotlib `Figure`.
+        values: what the slider runs through, at least one value.
+        label: what the slider moves, in words.
+        describe: function of a value, returns what the figure shows, for those who can't see it.
+
+    Returns:
+        An object that a notebook displays.
+
+    Raises:
+        ValueError: if there are no values.
+    """
+    values = list(values)
+    if not values:
+        raise ValueError("A slider needs at least one value. Received: values=[]")
+    if "VAE_BOOK_BUILD" not in os.environ:
+        from ipywidgets import SelectionSlider, interactive
+
+        return interactive(
+            lambda value: display(draw(value)),
+            value=SelectionSlider(options=values, description=label),
+        )
+    frames = [
+        {"value": str(value), "alt": describe(value), "image": _as_data_url(draw(value))}
+        for value in values
+    ]
+    script = json.dumps(frames).replace("<", "\\u003c")  # nothing can end the script early
+    return HTML(
+        PAGE.format(
+            id=f"frames-{hashlib.sha256(script.encode()).hexdigest()[:12]}",
+            first=frames[0]["image"],
+            alt=html.escape(frames[0]["alt"]),
+            value=html.escape(frames[0]["value"]),
+            label=html.escape(label),
+            last=len(frames) - 1,
+            frames=script,
+        )
+    )
+
+
+def _as_data_url(figure):
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="webp", dpi=90, pil_kwargs={"quality": 80})
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,175 @@
+"""The figures that more than one chapter draws; each function returns a `Figure`, shows nothing."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Ellipse
+from scipy.stats import norm
+
+# Paul Tol's "muted" scheme and black: ten colours that colour-blind readers can tell apart.
+DIGIT_COLORS = (
+    "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
+    "#DDCC77", "#CC6677", "#882255", "#AA4499", "#000000",
+)  # fmt: skip
+INK = "gray_r"
+
+
+def image_grid(images, columns=10, titles=None, scale=0.8):
+    """Draw images side by side, dark ink on white paper.
+
+    Args:
+        images: pixels in [0, 1], shape `(n, height, width)` or `(n, height, width, 1)`.
+        columns: images per row.
+        titles: one short text per image, or None.
+        scale: width of an image in inches.
+
+    Returns:
+        A Matplotlib `Figure`.
+    """
+    rows = -(-len(images) // columns)
+    height = scale * (1.25 if titles is not None else 1.0)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * scale, rows * height), squeeze=False
+    )
+    for ax in axes.flat:
+        ax.axis("off")
+    for index, (ax, image) in enumerate(zip(axes.flat, images)):
+        ax.imshow(np.squeeze(image), cmap=INK, vmin=0, vmax=1)
+        if titles is not None:
+            ax.set_title(titles[index], fontsize=8)
+    return _finished(figure)
+
+
+def reconstructions(vae, x):
+    """Draw images above their reconstructions, the mean of p(x|z) at z = the posterior's mean.
+
+    Args:
+        vae: a `models.VAE`.
+        x: images in [0, 1], shape `(n, height, width, 1)`.
+
+    Returns:
+        A Matplotlib `Figure` of two rows.
+    """
+    mean, _ = vae.encode(x)
+    figure = image_grid(np.concatenate([x, vae.decode_mean(mean)]), columns=len(x))
+    for row, name in ((0, "image"), (len(x), "mean of p(x|z)")):
+        figure.axes[row].text(
+            -0.15, 0.5, name, ha="right", va="center", transform=figure.axes[row].transAxes
+        )
+    return figure
+
+
+def latent_scatter(z, labels, ax=None):
+    """Draw points of a latent plane, coloured by label, each digit's name at its median.
+
+    Args:
+        z: points, shape `(n, 2)`.
+        labels: integers 0 to 9, shape `(n,)`.
+        ax: axes to draw on; a new figure if None.
+
+    Returns:
+        The Matplotlib `Figure`.
+
+    Raises:
+        ValueError: if the points are not in a plane.
+    """
+    z, labels = np.asarray(z), np.asarray(labels)
+    if z.ndim != 2 or z.shape[1] != 2:
+        raise ValueError(
+            f"z must have the shape (n, 2) to be drawn in a plane. Received: {z.shape}"
+        )
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.5, 5.5))
+    for digit in np.unique(labels):
+        points = z[labels == digit]
+        color = DIGIT_COLORS[digit]
+        ax.scatter(*points.T, s=4, alpha=0.5, lw=0, color=color, label=str(digit), rasterized=True)
+        name = {"facecolor": "white", "edgecolor": color, "boxstyle": "round,pad=0.15"}
+        ax.text(*np.median(points, axis=0), str(digit), ha="center", va="center", bbox=name)
+    ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    legend = ax.legend(title="digit", markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
+    for handle in legend.legend_handles:
+        handle.set_alpha(1)
+    return _finished(ax.figure)
+
+
+def posterior_ellipses(ax, mean, log_var, deviations=2.0, **style):
+    """Add the ellipse of q(z|x) within `deviations` standard deviations for each image.
+
+    Args:
+        ax: axes of a latent plane.
+        mean, log_var: as `models.VAE.encode` returns them, shape `(n, 2)`.
+        deviations: half axes in standard deviations.
+        **style: passed to Matplotlib's `Ellipse`.
+    """
+    for centre, sigma in zip(mean, np.exp(0.5 * np.asarray(log_var))):
+        ax.add_patch(Ellipse(centre, *(2 * deviations * sigma), **{"fill": False, **style}))
+
+
+def prior_quantiles(n):
+    """Return n points on a line that cut N(0, 1) into pieces of equal probability, ascending."""
+    return norm.ppf((np.arange(n) + 0.5) / n)
+
+
+def manifold(vae, n=15):
+    """Draw the decoded mean images over the plane, at the prior's quantiles, z₂ upwards.
+
+    Equal steps in probability, not in z: each image stands for the same share of prior samples.
+
+    Args:
+        vae: a `models.VAE` with two latent dimensions.
+        n: images per side.
+
+    Returns:
+        A Matplotlib `Figure`.
+
+    Raises:
+        ValueError: if the model has not two latent dimensions.
+    """
+    if vae.latent_dim != 2:
+        raise ValueError(
+            f"A manifold is drawn for 2 latent dimensions. Received: latent_dim={vae.latent_dim}"
+        )
+    ticks = prior_quantiles(n)
+    z1, z2 = np.meshgrid(ticks, ticks[::-1])
+    images = vae.decode_mean(np.stack([z1.ravel(), z2.ravel()], axis=1))
+    height, width = images.shape[1:3]
+    tiles = images[..., 0].reshape(n, n, height, width)
+    figure, ax = plt.subplots(figsize=(6.5, 6.5))
+    ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(n * height, n * width), cmap=INK, vmin=0, vmax=1)
+    shown = np.unique(np.linspace(0, n - 1, min(n, 7)).round().astype(int))
+    ax.set_xticks((shown + 0.5) * width, [f"{ticks[i]:.1f}" for i in shown])
+    ax.set_yticks((n - shown - 0.5) * height, [f"{ticks[i]:.1f}" for i in shown])
+    ax.set(xlabel="$z_1$ at the prior's quantiles", ylabel="$z_2$ at the prior's quantiles")
+    ax.grid(False)
+    return _finished(figure)
+
+
+def learning_curves(history):
+    """Draw training and held-out loss and its two parts over the epochs.
+
+    Args:
+        history: what `training.train` or `fit` returned.
+
+    Returns:
+        A Matplotlib `Figure` of three panels, nats per image.
+    """
+    panels = {"loss": "negative ELBO", "reconstruction": "reconstruction", "kl": "KL"}
+    figure, axes = plt.subplots(1, 3, figsize=(9, 3))
+    for ax, (key, title) in zip(axes, panels.items()):
+        curves = history.history
+        epochs = np.arange(1, len(curves[key]) + 1)
+        ax.plot(epochs, curves[key], "o--", ms=3, label="training")
+        if f"val_{key}" in curves:
+            ax.plot(epochs, curves[f"val_{key}"], "s-", ms=3, label="held out")
+        ax.set(title=title, xlabel="epoch", ylabel="nats per image")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].legend()
+    return _finished(figure)
+
+
+def _finished(figure):
+    """Lay the figure out and take it from pyplot, so that a notebook shows it once."""
+    if not figure.get_layout_engine():
+        figure.tight_layout()
+    plt.close(figure)
+    return figure
