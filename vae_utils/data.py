@@ -6,7 +6,6 @@ import io
 import os
 import socket
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,20 +152,25 @@ def _downloaded_mnist(cached):
 
 
 def _read_npz(path, origin):
-    """Read a file in the layout of Keras's mnist.npz; never unpickle anything."""
+    """Read a file in the layout of Keras's mnist.npz."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. {GET_MNIST}")
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no npz archive, or a truncated one")
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [key for key in KEYS if key not in archive]
-            if missing:
-                raise ValueError(f"it lacks {', '.join(missing)}")
-            arrays = {key: np.asarray(archive[key]) for key in KEYS}
-    except (ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
+        arrays = _arrays(path)
+    except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(f"{path} is not a usable mnist.npz: {error}. {GET_MNIST}") from error
     return _checked("MNIST", origin, arrays, file=path)
+
+
+def _arrays(path):
+    """Return the four arrays of an npz file; never unpickle anything."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no npz archive, or a truncated one")
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        missing = [key for key in KEYS if key not in archive]
+        if missing:
+            raise ValueError(f"it lacks {', '.join(missing)}")
+        return {key: np.asarray(archive[key]) for key in KEYS}
 
 
 def _checked(name, origin, arrays, file):
@@ -202,13 +206,9 @@ def _bundled_digits():
     """Return scikit-learn's scans, enlarged; from the cache if an earlier call left them there."""
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
 
-    def load(path):
-        with np.load(path, allow_pickle=False) as archive:
-            return {key: archive[key] for key in KEYS}
-
     arrays = cache.load_or_make(
         cache.directory() / f"bundled-digits-{recipe}.npz",
-        load=load,
+        load=_arrays,
         make=_enlarged_scans,
         save=lambda arrays, path: np.savez(path, **arrays),
     )
@@ -257,7 +257,8 @@ def _enlarge(scan, change=((1, 0), (0, 1)), shift=(0, 0)):
     to_scan = np.asarray(change) * 8 / 20
     centre = np.full(2, (IMAGE_SIZE - 1) / 2)
     offset = np.full(2, 3.5) - to_scan @ centre
-    grey = ndimage.affine_transform(scan, to_scan, offset, (IMAGE_SIZE, IMAGE_SIZE), order=3)
+    size = (IMAGE_SIZE, IMAGE_SIZE)
+    grey = ndimage.affine_transform(scan, to_scan, offset, size, order=3, mode="grid-constant")
     low, high = special.expit([-5, 5])
     ink = (special.expit(10 * (np.clip(grey, 0, 1) - 0.5)) - low) / (high - low)
     move = np.rint(centre - ndimage.center_of_mass(ink) + shift).astype(int)

@@ -64,10 +64,8 @@ def gaussian_nll(x, mean, log_var):
     _require_same_shape(x=x, mean=mean)
     if ops.ndim(log_var):
         _require_same_shape(x=x, log_var=log_var)
-    squared_error = ops.square(x - mean)
-    return 0.5 * _sum_over_pixels(
-        math.log(2 * math.pi) + log_var + squared_error * ops.exp(-log_var)
-    )
+    weighted_error = ops.multiply(ops.square(x - mean), ops.exp(-log_var))
+    return 0.5 * _sum_over_pixels(math.log(2 * math.pi) + log_var + weighted_error)
 
 
 def _sum_over_pixels(values):

@@ -91,6 +91,7 @@ class VAE(keras.Model):
         self.built = True
 
     def call(self, x, training=False):
+        self._check_shape(x.shape)
         x = ops.cast(x, self.compute_dtype)
         if training:  # what `compute_loss` refuses must not reach the weights
             x = ops.where(_in_unit_interval(x), x, 0)
@@ -208,10 +209,7 @@ class VAE(keras.Model):
 
     def check_images(self, x):
         """Raise a `ValueError` unless `x` is an array of images that this model can take."""
-        shape = tuple(getattr(x, "shape", ()))
-        if len(shape) != 4 or shape[1:] != self.image_shape or shape[0] == 0:
-            wanted = ", ".join(str(size) for size in self.image_shape)
-            raise ValueError(f"Images must have the shape (n, {wanted}). Received: shape {shape}")
+        self._check_shape(getattr(x, "shape", ()))
         pixels = np.asarray(x)
         low, high = pixels.min(), pixels.max()
         if not (low >= 0 and high <= 1):
@@ -219,6 +217,13 @@ class VAE(keras.Model):
                 "Pixels must lie in [0, 1]; grey levels up to 255 are divided by 255 first. "
                 f"Received: pixels from {low} to {high}"
             )
+
+    def _check_shape(self, shape):
+        shape = tuple(shape)
+        fits = all(None in (a, b) or a == b for a, b in zip(shape[1:], self.image_shape))
+        if len(shape) != 4 or not fits or shape[0] == 0:
+            wanted = ", ".join(str(size) for size in self.image_shape)
+            raise ValueError(f"Images must have the shape (n, {wanted}). Received: shape {shape}")
 
     def _check_if_array(self, x):
         if hasattr(x, "shape"):

@@ -9,6 +9,7 @@ import os
 
 from IPython.display import HTML, display
 
+WHOLE_LABEL = {"description_width": "initial"}
 PAGE = """
 <div class="frames" id="{id}">
   <img src="{first}" alt="{alt}" style="max-width: 100%">
@@ -76,7 +77,7 @@ def slider(draw, values, label, describe):
 
         return interactive(
             lambda value: display(draw(value)),
-            value=SelectionSlider(options=values, description=label),
+            value=SelectionSlider(options=values, description=label, style=WHOLE_LABEL),
         )
     frames = [
         {"value": str(value), "alt": describe(value), "image": _as_data_url(draw(value))}

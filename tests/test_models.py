@@ -1,0 +1,752 @@
+"""A VAE is an ordinary Keras model whose loss is the negative ELBO in nats per image."""
+
+import ast
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import special, stats
+
+from vae_utils import evaluation, losses, models
+
+pytestmark = [
+    # Keras's own variables, when NumPy copies them.
+    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
+]
+
+ARCHITECTURES = ("conv", "dense", "linear")
+SIZE = (8, 8, 1)
+
+
+@pytest.fixture(autouse=True)
+def _seeds():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def x():
+    """Return 50 images that vary in two ways: how dark their left half is, and their lower one."""
+    left, low, noise = np.random.default_rng(0).uniform(size=(3, 50, *SIZE))
+    x = 0.1 * noise
+    x[:, :, :4] += 0.45 * left[:, :1, :1]
+    x[:, 4:] += 0.45 * low[:, :1, :1]
+    return x.astype("float32")
+
+
+def compiled(architecture="dense", optimizer=None, **kwargs):
+    vae = models.build_vae(architecture, image_shape=SIZE, seed=0)
+    vae.compile(optimizer or keras.optimizers.Adam(1e-3), **kwargs)
+    return vae
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def vae(request):
+    return compiled(request.param)
+
+
+def stream(x, batch_size=16):
+    return tf.data.Dataset.from_tensor_slices(x).batch(batch_size)
+
+
+def generator(x):
+    return ((x[rows : rows + 10],) for rows in range(0, 50, 10))
+
+
+def fit(vae, data, **kwargs):
+    return vae.fit(data, verbose=0, shuffle=False, **kwargs).history
+
+
+def evaluate(vae, data, **kwargs):
+    return vae.evaluate(data, verbose=0, return_dict=True, **kwargs)
+
+
+def independent_loss(vae, x, outputs):
+    """Return both terms, averaged over images, by SciPy from what `predict` returned."""
+    mean, sigma = outputs["mean"].astype(float), np.exp(outputs["log_var"].astype(float) / 2)
+    logits = outputs["logits"].astype(float)
+    if vae.likelihood == "gaussian":
+        noise = np.exp(float(vae.pixel_log_var.numpy()) / 2)
+        log_likelihood = stats.norm.logpdf(x, logits, noise)
+    else:
+        log_likelihood = x * special.log_expit(logits) + (1 - x) * special.log_expit(-logits)
+    kl = -np.log(sigma) + (sigma**2 + mean**2 - 1) / 2
+    return -log_likelihood.sum(axis=(1, 2, 3)).mean(), kl.sum(axis=1).mean()
+
+
+# The three networks
+
+
+def dense(inputs, outputs):
+    return (inputs + 1) * outputs
+
+
+def conv(inputs, outputs):
+    return (3 * 3 * inputs + 1) * outputs
+
+
+def number_of_parameters(architecture, latent_dim, height, width, channels):
+    pixels, quarter = height * width * channels, height // 4 * (width // 4) * 64
+    if architecture == "conv":
+        encoder = conv(channels, 32) + conv(32, 64) + dense(quarter, 16) + 2 * dense(16, latent_dim)
+        decoder = dense(latent_dim, quarter) + conv(64, 64) + conv(64, 32) + conv(32, channels)
+    elif architecture == "dense":
+        encoder = dense(pixels, 512) + dense(512, 512) + 2 * dense(512, latent_dim)
+        decoder = dense(latent_dim, 512) + dense(512, 512) + dense(512, pixels)
+    else:
+        encoder, decoder = 2 * dense(pixels, latent_dim), dense(latent_dim, pixels)
+    return encoder, decoder
+
+
+@pytest.mark.parametrize("image_shape", [(28, 28, 1), (8, 12, 3)])
+@pytest.mark.parametrize("latent_dim", [1, 2, 7])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_parameters_and_shapes_follow_from_the_arguments(architecture, latent_dim, image_shape):
+    vae = models.build_vae(architecture, latent_dim, image_shape)
+    encoder, decoder = number_of_parameters(architecture, latent_dim, *image_shape)
+    assert vae.encoder.count_params() == encoder
+    assert vae.decoder.count_params() == decoder
+    assert vae.count_params() == encoder + decoder + (architecture == "linear")
+    assert vae.encoder.input_shape == (None, *image_shape)
+    assert vae.encoder.output_shape == [(None, latent_dim)] * 2
+    assert vae.decoder.input_shape == (None, latent_dim)
+    assert vae.decoder.output_shape == (None, *image_shape)
+    assert vae.likelihood == ("gaussian" if architecture == "linear" else "bernoulli")
+
+
+def test_the_conv_network_is_the_seeds():
+    vae = models.build_vae("conv")
+    shapes = [layer.output.shape[1:] for layer in vae.encoder.layers]
+    assert shapes == [(28, 28, 1), (14, 14, 32), (7, 7, 64), (3136,), (16,), (2,), (2,)]
+    shapes = [layer.output.shape[1:] for layer in vae.decoder.layers]
+    assert shapes == [(2,), (3136,), (7, 7, 64), (14, 14, 64), (28, 28, 32), (28, 28, 1)]
+
+
+def test_the_linear_networks_are_linear_and_the_others_are_not(x, vae):
+    z = np.random.default_rng(0).normal(size=(3, 2)).astype("float32")
+    a, b, mid = vae.decode(np.stack([z[0], z[1], (z[0] + z[1]) / 2]))
+    m_a, m_b, m_mid = vae.encode(np.stack([x[0], x[1], (x[0] + x[1]) / 2]))[0]
+    linear = vae.name == "linear_vae"
+    assert np.allclose(mid, (a + b) / 2, atol=1e-6) == linear
+    assert np.allclose(m_mid, (m_a + m_b) / 2, atol=1e-6) == linear
+
+
+def test_integers_may_be_numpys():
+    sizes = np.array([8, 8, 1])
+    vae = models.build_vae("dense", np.int64(3), sizes)
+    assert (vae.latent_dim, vae.image_shape) == (3, SIZE)
+    assert models.VAE.from_config(vae.get_config()).latent_dim == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"architecture": "resnet"}, "one of .*conv.*Received: architecture='resnet'"),
+        ({"latent_dim": 0}, "positive integer. Received: latent_dim=0"),
+        ({"latent_dim": -2}, "positive integer. Received: latent_dim=-2"),
+        ({"latent_dim": 2.0}, "positive integer. Received: latent_dim=2.0"),
+        ({"latent_dim": "2"}, "positive integer. Received: latent_dim='2'"),
+        ({"latent_dim": True}, "positive integer. Received: latent_dim=True"),
+        ({"latent_dim": None}, "positive integer. Received: latent_dim=None"),
+        ({"image_shape": (28, 28)}, r"\(height, width, channels\). Received: .*\(28, 28\)"),
+        ({"image_shape": (28, 28, 0)}, r"Received: image_shape=\(28, 28, 0\)"),
+        ({"image_shape": (28, 28.5, 1)}, r"Received: image_shape=\(28, 28.5, 1\)"),
+        ({"image_shape": 28}, "Received: image_shape=28"),
+        (
+            {"architecture": "conv", "image_shape": (30, 28, 1)},
+            r"divisible by 4. Received: image_shape=\(30, 28, 1\)",
+        ),
+    ],
+)
+def test_a_bad_argument_is_refused_with_what_was_received(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        models.build_vae(**{"architecture": "dense", **arguments})
+
+
+def networks(latent_dim=2, image_shape=(4, 4, 1), heads=2, decoder_dim=None, decoder_shape=None):
+    """Return a small encoder and decoder with one hidden layer of tanh."""
+    images = keras.Input(image_shape)
+    h = keras.layers.Dense(5, activation="tanh")(keras.layers.Flatten()(images))
+    heads = [keras.layers.Dense(latent_dim)(h) for _ in range(heads)]
+    z = keras.Input((decoder_dim or latent_dim,))
+    h = keras.layers.Dense(5, activation="tanh")(z)
+    shape = decoder_shape or image_shape
+    logits = keras.layers.Reshape(shape)(keras.layers.Dense(np.prod(shape).item())(h))
+    return keras.Model(images, heads), keras.Model(z, logits)
+
+
+@pytest.mark.parametrize(
+    "misfit", [{"heads": 1}, {"heads": 3}, {"decoder_dim": 3}, {"decoder_shape": (4, 2, 2)}]
+)
+def test_networks_that_do_not_fit_together_are_refused(misfit):
+    with pytest.raises(ValueError, match=r"encoder must turn .* Received: a decoder from"):
+        models.VAE(*networks(**misfit))
+
+
+def test_an_unknown_likelihood_is_refused():
+    with pytest.raises(ValueError, match="Received: likelihood='poisson'"):
+        models.VAE(*networks(), likelihood="poisson")
+
+
+# Sampling
+
+
+def samples(seed=1, n=50_000):
+    mean = np.tile(np.array([[0.5, -2.0, 0.0]], "float32"), (n, 1))
+    log_var = np.tile(np.log(np.array([[1.0, 0.25, 4.0]], "float32")), (n, 1))
+    return np.asarray(models.Sampling(seed)((mean, log_var))), mean[0], np.exp(log_var[0] / 2)
+
+
+def test_samples_have_the_mean_and_the_variance_asked_for():
+    z, mean, sigma = samples()
+    error = 1 / np.sqrt(len(z))
+    assert (np.abs(z.mean(axis=0) - mean) < 4 * sigma * error).all()
+    assert (np.abs(z.var(axis=0) / sigma**2 - 1) < 4 * np.sqrt(2) * error).all()
+
+
+def test_samples_are_gaussian_and_independent():
+    z, mean, sigma = samples()
+    noise = (z - mean) / sigma
+    for dimension in noise.T:
+        assert stats.kstest(dimension, "norm").pvalue > 1e-3
+    correlation = np.corrcoef(np.vstack([noise[:-1].T, noise[1:].T]))
+    assert np.abs(correlation - np.eye(6)).max() < 4 / np.sqrt(len(z))
+
+
+def test_a_seed_makes_the_noise_repeatable_and_each_call_new():
+    inputs = np.zeros((2, 4, 3), "float32")
+    first, second, other = models.Sampling(1), models.Sampling(1), models.Sampling(2)
+    a, b = np.asarray(first(inputs)), np.asarray(first(inputs))
+    np.testing.assert_array_equal(np.asarray(second(inputs)), a)
+    np.testing.assert_array_equal(np.asarray(second(inputs)), b)
+    assert not np.any(a == b)
+    assert not np.any(a == np.asarray(other(inputs)))
+
+
+def test_without_a_seed_the_noise_follows_keras():
+    inputs = np.zeros((2, 4, 3), "float32")
+    keras.utils.set_random_seed(3)
+    a = np.asarray(models.Sampling()(inputs))
+    b = np.asarray(models.Sampling()(inputs))
+    keras.utils.set_random_seed(3)
+    np.testing.assert_array_equal(np.asarray(models.Sampling()(inputs)), a)
+    assert not np.any(a == b)
+
+
+def test_gradients_reach_mean_and_log_variance_through_the_sample():
+    mean, log_var = (tf.random.normal((6, 3), seed=seed) for seed in (1, 2))
+    with tf.GradientTape() as tape:
+        tape.watch([mean, log_var])
+        z = models.Sampling(0)((mean, log_var))
+    by_mean, by_log_var = tape.gradient(z, [mean, log_var])
+    np.testing.assert_array_equal(by_mean, np.ones((6, 3)))
+    np.testing.assert_allclose(by_log_var, (z - mean) / 2, atol=1e-6)
+
+
+# The loss
+
+
+def test_evaluate_is_what_numpy_computes_from_predict(vae, x):
+    fit(vae, x)  # so that no term is near zero
+    state = vae.sampling.seed_generator.state
+    before = state.numpy()
+    logged = evaluate(vae, x, batch_size=len(x))
+    state.assign(before)  # the same noise again
+    outputs = vae.predict(x, batch_size=len(x), verbose=0)
+    reconstruction, kl = independent_loss(vae, x, outputs)
+    assert logged["reconstruction"] == pytest.approx(reconstruction, rel=1e-5)
+    assert logged["kl"] == pytest.approx(kl, rel=1e-4, abs=1e-5)
+    assert logged["loss"] == pytest.approx(reconstruction + kl, rel=1e-5)
+
+
+def test_predict_returns_the_posterior_its_sample_and_the_decoded_logits(vae, x):
+    outputs = vae.predict(x, batch_size=16, verbose=0)
+    assert {name: value.shape for name, value in outputs.items()} == {
+        "mean": (50, 2),
+        "log_var": (50, 2),
+        "z": (50, 2),
+        "logits": (50, *SIZE),
+    }
+    mean, log_var = vae.encode(x)
+    np.testing.assert_allclose(outputs["mean"], mean, atol=1e-5)
+    np.testing.assert_allclose(outputs["log_var"], log_var, atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], vae.decode(outputs["z"]), atol=1e-4)
+    noise = (outputs["z"] - mean) / np.exp(log_var / 2)
+    assert abs(noise.std() - 1) < 0.4
+    assert len(np.unique(noise)) == noise.size
+
+
+@pytest.mark.parametrize("weighting", ["array", "stream"])
+def test_the_logged_parts_add_up_to_the_logged_total(vae, x, weighting):
+    data, held_out = (x, x[:21]) if weighting == "array" else (stream(x), stream(x[:21]))
+    batch_size = {"batch_size": 16} if weighting == "array" else {}  # the last batch is smaller
+    history = fit(vae, data, epochs=2, validation_data=held_out, **batch_size)
+    history |= {f"test_{name}": [value] for name, value in evaluate(vae, data).items()}
+    for split in ("", "val_", "test_"):
+        total = np.add(history[f"{split}reconstruction"], history[f"{split}kl"])
+        np.testing.assert_allclose(history[f"{split}loss"], total, rtol=1e-6)
+
+
+def test_every_image_counts_the_same_in_a_partial_last_batch():
+    """With 50 images in batches of 49, the last one must not count as much as the 49."""
+    vae = compiled("linear")
+    vae.set_weights([np.zeros(weight.shape) for weight in vae.get_weights()])  # p(x|z) = N(0, I)
+    x = np.zeros((50, *SIZE))
+    x[-1] = 1
+    expected = (64 * np.log(2 * np.pi) + 64 / 50) / 2
+    logged = evaluate(vae, x, batch_size=49)
+    assert logged == pytest.approx({"loss": expected, "reconstruction": expected, "kl": 0})
+
+
+def test_evaluate_lists_the_total_first(x):
+    vae = compiled()
+    loss, reconstruction, kl = vae.evaluate(x, verbose=0)
+    assert loss == pytest.approx(reconstruction + kl)
+    assert reconstruction > 10 * kl > 0
+
+
+def test_the_loss_is_summed_over_pixels_and_averaged_over_images():
+    """An untrained VAE has logits near 0, and each pixel costs ln 2."""
+    for side in (4, 8):
+        vae = models.build_vae("dense", image_shape=(side, side, 1), seed=0)
+        vae.compile()
+        for n in (10, 40):
+            grey = np.full((n, side, side, 1), 0.5, "float32")
+            cost = evaluate(vae, grey)["reconstruction"]
+            assert cost == pytest.approx(side * side * np.log(2), rel=0.02)
+
+
+def test_the_gradient_of_the_whole_loss_agrees_with_finite_differences():
+    """Read off from one step of gradient descent, so that it is the gradient that `fit` follows."""
+    vae = models.VAE(*networks(), likelihood="gaussian", seed=0)
+    vae.compile(keras.optimizers.SGD(1.0))
+    random = np.random.default_rng(0)
+    x = random.uniform(size=(6, 4, 4, 1)).astype("float32")
+    weights = [random.normal(0, 0.4, weight.shape) for weight in vae.get_weights()]
+
+    def loss(weights):
+        vae.set_weights(weights)  # the order: trainable weights, then the state of the noise
+        vae.sampling.seed_generator.state.assign([0, 0])
+        return evaluate(vae, x)["loss"]
+
+    loss(weights)
+    vae.sampling.seed_generator.state.assign([0, 0])
+    vae.train_on_batch(x)
+    gradient = [before - after for before, after in zip(weights, vae.get_weights())]
+    step = 1e-2
+    for _ in range(8):
+        direction = [random.normal(size=weight.shape) for weight in weights]
+        ahead, behind = (
+            loss([weight + sign * step * d for weight, d in zip(weights, direction)])
+            for sign in (1, -1)
+        )
+        slope = sum(np.sum(g * d) for g, d in zip(gradient, direction))
+        assert slope == pytest.approx((ahead - behind) / (2 * step), rel=0.01, abs=0.02)
+
+
+# Training, as anyone who knows Keras expects it
+
+
+def test_a_vae_learns(vae, x):
+    before = evaluate(vae, x)["loss"]
+    fit(vae, x, epochs=10)
+    assert evaluate(vae, x)["loss"] < 0.95 * before
+
+
+@pytest.mark.parametrize(
+    ("source", "dtype"),
+    [
+        (np.asarray, "float64"),
+        (np.asarray, "uint8"),
+        (np.asarray, "bool"),
+        (tf.constant, "float32"),
+        (stream, "uint8"),
+        (stream, "bool"),
+        (generator, "float32"),
+    ],
+)
+def test_images_come_as_arrays_or_streams_of_any_type(x, source, dtype):
+    steps = {"steps_per_epoch": 5} if source is generator else {}
+    history = fit(compiled("linear"), source((x > 0.5).astype(dtype)), **steps)
+    assert set(history) == {"loss", "reconstruction", "kl"}
+    assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    "held_out",
+    [lambda x: x, lambda x: (x,), lambda x: (x, None), lambda x: (x, None, None), stream],
+)
+def test_validation_data_come_alone_or_in_a_tuple_or_as_a_stream(x, held_out):
+    vae = compiled("dense")
+    history = fit(vae, x, validation_data=held_out(x[:20]))
+    assert set(history) == {
+        f"{split}{part}" for split in ("", "val_") for part in ("loss", "reconstruction", "kl")
+    }
+    expected = evaluate(vae, x[:20])["loss"]
+    assert history["val_loss"][0] == pytest.approx(expected, rel=0.05)
+
+
+def test_a_share_of_the_images_can_be_held_out(x):
+    assert "val_loss" in fit(compiled("linear"), x, validation_split=0.2)
+
+
+def test_epochs_and_callbacks_work(x, tmp_path):
+    vae = compiled("dense", keras.optimizers.SGD(0.0))  # which never improves
+    stop = keras.callbacks.EarlyStopping("val_kl", patience=2, mode="min", min_delta=100)
+    seen = []
+    spy = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    best = keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", save_best_only=True)
+    fit(vae, x, epochs=10, validation_data=x, callbacks=[stop, spy, best])
+    assert seen == [0, 1, 2]
+    mean, _ = keras.models.load_model(tmp_path / "best.keras").encode(x)
+    np.testing.assert_allclose(mean, vae.encode(x)[0], atol=1e-6)
+
+
+def test_a_single_callback_needs_no_list(x):
+    seen = []
+    spy = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    fit(compiled("linear"), x, callbacks=spy)
+    evaluate(compiled("linear"), x, callbacks=spy)
+    assert seen == [0]
+
+
+def test_callbacks_run_in_evaluate(x):
+    seen = []
+    spy = keras.callbacks.LambdaCallback()
+    spy.on_test_end = lambda logs=None: seen.append(logs["loss"])
+    assert evaluate(compiled("linear"), x, callbacks=[spy])["loss"] == seen[0]
+
+
+@keras.saving.register_keras_serializable("tests")
+class Halving(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule of one's own: the rate halves with each step."""
+
+    def __init__(self, start):
+        self.start = start
+
+    def __call__(self, step):
+        return self.start * 0.5 ** keras.ops.cast(step, "float32")
+
+    def get_config(self):
+        return {"start": self.start}
+
+
+def test_a_learning_rate_schedule_counts_every_step(x):
+    vae = compiled("linear", keras.optimizers.Adam(Halving(1e-2)))
+    fit(vae, x, batch_size=16, epochs=2)
+    assert int(vae.optimizer.iterations) == 2 * 4
+    assert float(vae.optimizer.learning_rate) == pytest.approx(1e-2 / 2**8)
+
+
+def test_several_steps_at_once_are_the_same_steps(x):
+    one, many = compiled(), compiled(steps_per_execution=3)
+    many.set_weights(one.get_weights())
+    logs = [fit(vae, stream(x), epochs=2, validation_data=x) for vae in (one, many)]
+    assert int(many.optimizer.iterations) == 8
+    for name, values in logs[0].items():
+        np.testing.assert_allclose(logs[1][name], values, rtol=1e-5)
+
+
+def test_seeds_repeat_a_training(x):
+    logs = []
+    for seed in (1, 1, 2):
+        keras.utils.set_random_seed(seed)
+        vae = models.build_vae("dense", image_shape=SIZE, seed=seed)
+        vae.compile()
+        logs.append(fit(vae, x, epochs=2)["loss"])
+    np.testing.assert_allclose(logs[0], logs[1], rtol=1e-6)
+    assert not np.allclose(logs[0], logs[2], rtol=1e-6)
+
+
+@pytest.fixture(params=["mixed_float16", "mixed_bfloat16"])
+def policy(request):
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_mixed_precision_trains_to_about_the_same_and_survives_a_file(
+    policy, architecture, x, tmp_path
+):
+    vae = compiled(architecture)
+    assert vae.compute_dtype == policy.removeprefix("mixed_")
+    assert {weight.dtype for weight in vae.trainable_variables} == {"float32"}
+    history = fit(vae, x, validation_data=x, epochs=3)
+    vae.save(tmp_path / "half.keras")
+    keras.config.set_dtype_policy("float32")
+    whole = compiled(architecture)
+    whole.set_weights(vae.get_weights())
+    outputs = vae.predict(x, verbose=0)
+    assert {value.dtype for value in outputs.values()} == {np.dtype("float32")}
+    tolerance = 0.15 if architecture == "linear" else 0.03  # its noise is large before training
+    assert evaluate(whole, x)["loss"] == pytest.approx(history["val_loss"][-1], rel=tolerance)
+    again = keras.models.load_model(tmp_path / "half.keras")
+    assert again.dtype_policy.name == policy
+    assert again.predict(x, verbose=0)["mean"] == pytest.approx(outputs["mean"], abs=1e-6)
+    assert np.isfinite(fit(again, x)["loss"]).all()
+
+
+# Saving and loading
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_reloaded_model_gives_the_same_numbers_and_trains_on_the_same_way(
+    architecture, x, tmp_path
+):
+    vae = compiled(architecture, keras.optimizers.Adam(Halving(1e-2)), steps_per_execution=2)
+    fit(vae, x, epochs=2)
+    vae.save(tmp_path / "vae.keras")
+    again = keras.models.load_model(tmp_path / "vae.keras")
+    assert type(again) is models.VAE
+    assert (again.name, again.likelihood, again.seed) == (vae.name, vae.likelihood, 0)
+    for ours, theirs in zip(vae.encode(x), again.encode(x)):
+        np.testing.assert_array_equal(ours, theirs)
+    assert int(again.optimizer.iterations) == int(vae.optimizer.iterations) == 4
+    assert float(again.optimizer.learning_rate) == pytest.approx(1e-2 / 2**4)
+    assert again.steps_per_execution == 2
+    assert evaluate(again, x) == evaluate(vae, x)  # the noise goes on as well
+    assert evaluation.elbo(again, x) == evaluation.elbo(vae, x)
+    assert fit(again, x, epochs=2)["loss"] == pytest.approx(fit(vae, x, epochs=2)["loss"], rel=1e-6)
+
+
+def test_a_reloaded_model_gives_the_same_numbers_in_a_fresh_process(run_python, x, tmp_path):
+    vae = compiled("conv")
+    fit(vae, x)
+    vae.save(tmp_path / "vae.keras")
+    np.save(tmp_path / "x.npy", x)
+    code = f"""
+        import keras, numpy as np
+        from vae_utils import models
+        x = np.load({str(tmp_path / "x.npy")!r})
+        vae = keras.models.load_model({str(tmp_path / "vae.keras")!r})
+        print(vae.encode(x)[0].sum(), vae.evaluate(x, verbose=0))
+    """
+    (printed,) = run_python(code)
+    numbers = [float(number) for number in re.findall(r"-?\d[\d.e-]+", printed)]
+    expected = [vae.encode(x)[0].sum(), *vae.evaluate(x, verbose=0)]
+    assert numbers == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_model_that_was_not_compiled_can_be_saved_too(x, tmp_path):
+    vae = models.build_vae("linear", image_shape=SIZE)
+    vae.save(tmp_path / "vae.keras")
+    again = keras.models.load_model(tmp_path / "vae.keras")
+    np.testing.assert_array_equal(again.encode(x)[0], vae.encode(x)[0])
+    assert not again.compiled
+
+
+def test_weights_can_be_saved_alone(x, tmp_path):
+    vae, other = compiled("linear"), compiled("linear")
+    fit(vae, x)
+    vae.save_weights(tmp_path / "vae.weights.h5")
+    other.load_weights(tmp_path / "vae.weights.h5")
+    assert evaluate(other, x) == evaluate(vae, x)
+
+
+def test_the_parts_are_models_of_their_own(x, tmp_path):
+    vae = compiled("dense")
+    vae.encoder.save(tmp_path / "encoder.keras")
+    encoder = keras.models.load_model(tmp_path / "encoder.keras")
+    np.testing.assert_allclose(encoder.predict(x, verbose=0)[0], vae.encode(x)[0], atol=1e-6)
+
+
+def test_networks_of_ones_own_make_a_vae_that_saves_and_loads(tmp_path):
+    vae = models.VAE(*networks(latent_dim=3), likelihood="gaussian", seed=7, name="my_vae")
+    vae.compile()
+    x = np.random.default_rng(0).uniform(size=(20, 4, 4, 1))
+    fit(vae, x)
+    vae.save(tmp_path / "vae.keras")
+    again = keras.models.load_model(tmp_path / "vae.keras")
+    assert (again.name, again.likelihood, again.seed) == ("my_vae", "gaussian", 7)
+    assert evaluate(again, x) == evaluate(vae, x)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("arguments", [{"loss": "mse"}, {"metrics": ["mae"]}])
+def test_a_loss_of_another_kind_is_refused(arguments):
+    with pytest.raises(ValueError, match="brings its own loss.*Received: loss="):
+        compiled(**arguments)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+@pytest.mark.parametrize(
+    "targets",
+    [
+        lambda x: {"data": x, "y": x},
+        lambda x: {"data": x, "sample_weight": np.ones(len(x))},
+        lambda x: {"data": stream((x, x))},
+        lambda x: {"data": stream((x, x, np.ones(len(x))))},
+    ],
+)
+def test_targets_and_sample_weights_are_refused(x, method, targets):
+    with pytest.raises(ValueError, match="learns from images alone.*Received: targets or sample"):
+        {"fit": fit, "evaluate": evaluate}[method](compiled("linear"), **targets(x))
+
+
+def test_targets_in_the_validation_data_are_refused(x):
+    with pytest.raises(ValueError, match="learns from images alone"):
+        fit(compiled("linear"), x, validation_data=(x, x))
+
+
+BAD_IMAGES = {
+    "grey levels": (lambda x: (255 * x).astype("uint8"), r"divided by 255.*from 0 to 2\d\d$"),
+    "pixels above 1": (lambda x: x + 0.5, r"lie in \[0, 1\].*Received: pixels from 0.5.* to 1.\d+"),
+    "pixels below 0": (lambda x: 2 * x - 1, r"lie in \[0, 1\].*Received: pixels from -0.9"),
+    "one NaN": (
+        lambda x: np.where(np.arange(x.size).reshape(x.shape) == 77, np.nan, x),
+        "from nan to nan",
+    ),
+    "infinity": (lambda x: np.where(x == x.max(), np.inf, x), "to inf"),
+    "no channel": (lambda x: x[..., 0], r"\(n, 8, 8, 1\). Received: shape \(50, 8, 8\)"),
+    "flat images": (lambda x: x.reshape(50, 64), r"Received: shape \(50, 64\)"),
+    "one image": (lambda x: x[0], r"Received: shape \(8, 8, 1\)"),
+    "another size": (lambda x: x[:, :7], r"Received: shape \(50, 7, 8, 1\)"),
+    "colours": (lambda x: np.repeat(x, 3, axis=3), r"Received: shape \(50, 8, 8, 3\)"),
+    "no images": (lambda x: x[:0], r"Received: shape \(0, 8, 8, 1\)"),
+}
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    return compiled("dense")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda vae, x: vae.fit(x),
+        lambda vae, x: vae.fit(np.zeros((4, *SIZE)), validation_data=x),
+        lambda vae, x: vae.fit(np.zeros((4, *SIZE)), validation_data=(x, None)),
+        lambda vae, x: vae.evaluate(x),
+        lambda vae, x: vae.predict(x),
+        lambda vae, x: vae.encode(x),
+        lambda vae, x: evaluation.elbo(vae, x),
+        lambda vae, x: evaluation.log_likelihood(vae, x),
+    ],
+    ids=["fit", "validation", "tuple", "evaluate", "predict", "encode", "elbo", "log_likelihood"],
+)
+@pytest.mark.parametrize("what", BAD_IMAGES)
+def test_an_array_that_is_no_images_is_an_error_not_a_wrong_loss(untrained, x, what, use):
+    spoil, message = BAD_IMAGES[what]
+    with pytest.raises(ValueError, match=message):
+        use(untrained, spoil(x))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "what"),
+    [
+        ("conv", "one NaN"),
+        ("dense", "grey levels"),
+        ("dense", "pixels above 1"),
+        ("dense", "infinity"),
+        ("linear", "one NaN"),
+    ],
+)
+def test_bad_pixels_in_a_stream_stop_the_training_and_leave_the_weights_alone(
+    architecture, x, what
+):
+    vae = compiled(architecture, steps_per_execution=2)
+    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, batch 2. .*look at the images"):
+        fit(vae, stream(BAD_IMAGES[what][0](x)))
+    assert all(np.isfinite(weight).all() for weight in vae.get_weights())
+
+
+@pytest.mark.parametrize("what", ["grey levels", "one NaN"])
+def test_bad_pixels_in_a_stream_stop_the_evaluation_too(x, what):
+    bad, vae = stream(BAD_IMAGES[what][0](x), 64), compiled()
+    with pytest.raises(FloatingPointError, match=r"batch 1 of the evaluation.*look at the images"):
+        evaluate(vae, bad)
+    with pytest.raises(FloatingPointError, match=r"batch 1 of the evaluation.*look at the images"):
+        fit(vae, x, validation_data=bad)
+
+
+@pytest.mark.parametrize("what", ["no channel", "another size", "colours"])
+def test_images_of_a_wrong_shape_in_a_stream_are_an_error(x, what):
+    message = r"must have the shape \(n, 8, 8, 1\)\. Received: shape \(None, "
+    with pytest.raises(ValueError, match=message):
+        fit(compiled("linear"), stream(BAD_IMAGES[what][0](x)))
+
+
+@pytest.mark.parametrize("data", [np.asarray, stream])
+def test_a_training_that_diverges_stops_and_says_what_to_try(x, data):
+    vae = compiled("dense", keras.optimizers.SGD(1e6))
+    with pytest.raises(FloatingPointError, match=r"in epoch \d, batch \d") as caught:
+        fit(vae, data(x), epochs=9)
+    for remedy in ("diverged", "smaller learning rate", "warm-up", "clipnorm"):
+        assert remedy in str(caught.value)
+
+
+def test_an_infinite_loss_is_no_result_either(x):
+    vae = compiled("linear")
+    vae.encoder.get_layer("log_var").bias.assign([1000.0, 0.0])
+    with pytest.raises(FloatingPointError, match="The loss became inf"):
+        evaluate(vae, x)
+
+
+@pytest.mark.parametrize(
+    "mistake", [lambda x: {"data": x, "y": x}, lambda x: {"data": stream(x[..., 0])}]
+)
+def test_after_a_mistake_the_same_model_can_be_trained(x, mistake):
+    vae = compiled()
+    with pytest.raises(ValueError, match="Received"):
+        fit(vae, **mistake(x))
+    assert np.isfinite(fit(vae, x)["loss"]).all()
+
+
+# Both halves, used by hand
+
+
+def test_encode_and_decode_work_in_batches_that_nobody_notices(vae, x, monkeypatch):
+    z = np.random.default_rng(0).normal(size=(50, 2))
+    whole = [*vae.encode(x), vae.decode(z)]
+    monkeypatch.setattr(models, "ROWS_AT_ONCE", 7)
+    rows = []
+    encoder = vae.encoder.call
+    monkeypatch.setattr(
+        vae.encoder, "call", lambda x, **kwargs: rows.append(len(x)) or encoder(x, **kwargs)
+    )
+    for once, often in zip(whole, [*vae.encode(x), vae.decode(z)]):
+        assert isinstance(often, np.ndarray)
+        assert often.dtype == np.float32
+        np.testing.assert_allclose(often, once, atol=1e-5)
+    assert rows == [7] * 7 + [1]
+
+
+def test_the_decoded_mean_is_a_probability_or_the_gaussians_mean(vae):
+    z = 3 * np.random.default_rng(0).normal(size=(9, 2))
+    images, logits = vae.decode_mean(z), vae.decode(z)
+    expected = logits if vae.likelihood == "gaussian" else special.expit(logits)
+    np.testing.assert_allclose(images, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("z", [np.zeros(2), np.zeros((3, 3)), np.zeros((0, 2)), 1.0])
+def test_points_of_another_latent_space_are_refused(untrained, z):
+    with pytest.raises(ValueError, match=r"shape \(n, 2\), n > 0. Received: z of shape"):
+        untrained.decode(z)
+
+
+def test_the_reconstruction_term_is_the_models_own_likelihood(vae, x):
+    logits = vae.decode(vae.encode(x)[0])
+    term = keras.ops.convert_to_numpy(vae.reconstruction_term(x, logits))
+    if vae.likelihood == "gaussian":
+        expected = losses.gaussian_nll(x, logits, vae.pixel_log_var)
+    else:
+        expected = losses.bernoulli_nll(x, logits)
+    np.testing.assert_allclose(term, expected)
+
+
+@pytest.mark.parametrize("module", [models, losses, evaluation])
+def test_models_losses_and_evaluation_are_pure_keras(module):
+    tree = ast.parse(Path(module.__file__).read_text())
+    imported = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module.split(".")[0])
+    assert imported <= {"keras", "math", "numpy", "scipy", "vae_utils"}

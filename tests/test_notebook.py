@@ -1,0 +1,202 @@
+"""Controls stay alive on a page without a kernel, and the prose can quote the run's numbers."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+
+import pytest
+from IPython.display import HTML
+from matplotlib.figure import Figure
+from PIL import Image
+
+from vae_utils import notebook
+
+
+@pytest.fixture
+def building(monkeypatch):
+    monkeypatch.setenv("VAE_BOOK_BUILD", "1")
+
+
+@pytest.fixture
+def live(monkeypatch):
+    monkeypatch.delenv("VAE_BOOK_BUILD", raising=False)
+
+
+def square(value):
+    """Draw a figure whose width says which value it is for."""
+    figure = Figure(figsize=(1 + float(value), 1))
+    figure.subplots().plot([0, 1], [0, float(value)])
+    return figure
+
+
+def describe(value):
+    return f"a line of slope {value}"
+
+
+class Page(HTMLParser):
+    """The elements of a page with their attributes, and the text of its scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.texts, self.open = {}, {}, []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.setdefault(tag, []).append(dict(attributes))
+        if tag not in ("img", "input"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, text):
+        if self.open:
+            self.texts[self.open[-1]] = self.texts.get(self.open[-1], "") + text
+
+    @property
+    def frames(self):
+        return json.loads(re.search(r"const frames = (\[.*\]);", self.texts["script"])[1])
+
+
+def built(values=(0, 1, 2), label="slope", describe=describe):
+    return Page(notebook.slider(square, values, label, describe).data)
+
+
+# On the built page
+
+
+@pytest.mark.usefixtures("building")
+def test_a_built_page_holds_a_frame_for_every_value():
+    page = built([0, 1.5, 3])
+    assert [frame["value"] for frame in page.frames] == ["0", "1.5", "3"]
+    assert [frame["alt"] for frame in page.frames] == [describe(value) for value in (0, 1.5, 3)]
+    for frame, value in zip(page.frames, (0, 1.5, 3)):
+        kind, content = frame["image"].split(",")
+        assert kind == "data:image/webp;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+            assert image.format == "WEBP"
+            assert image.size == (90 * (1 + value), 90)
+
+
+@pytest.mark.usefixtures("building")
+def test_it_shows_the_first_frame_before_any_script_runs():
+    page = built()
+    (image,), (control,) = page.elements["img"], page.elements["input"]
+    assert image["src"] == page.frames[0]["image"]
+    assert image["alt"] == describe(0)
+    assert control == control | {"type": "range", "min": "0", "max": "2", "value": "0"}
+    assert page.texts["output"].strip() == "0"
+    assert page.texts["span"] == "slope"
+
+
+@pytest.mark.usefixtures("building")
+def test_the_control_is_labelled_and_says_its_value():
+    page = built()
+    assert page.open == []  # every element is closed
+    assert len(page.elements["label"]) == 1  # the input stands inside of it
+    assert "aria-valuetext" in page.texts["script"]
+
+
+@pytest.mark.usefixtures("building")
+def test_it_asks_nothing_of_a_network():
+    html = notebook.slider(square, [0, 1], "slope", describe)
+    assert isinstance(html, HTML)
+    assert not re.search(r"https?:|//\w+\.|\bimport\b|fetch\(", html.data)
+
+
+@pytest.mark.usefixtures("building")
+def test_words_cannot_break_out_of_the_page():
+    nasty = '</script><script>alert("&amp;")</script><!-- " \' {0} {frames} \u2028 é'
+    page = built(label=nasty, describe=lambda value: nasty)
+    assert len(page.elements["script"]) == 1
+    assert page.texts["span"] == nasty
+    assert page.elements["img"][0]["alt"] == nasty
+    assert [frame["alt"] for frame in page.frames] == [nasty] * 3
+    assert "<" not in re.search(r"const frames = (\[.*\]);", page.texts["script"])[1]
+
+
+@pytest.mark.usefixtures("building")
+def test_two_controls_on_a_page_do_not_disturb_each_other():
+    one, two = built([0, 1]), built([0, 2])
+    (here,), (there,) = (page.elements["div"] for page in (one, two))
+    assert here["id"] != there["id"]
+    for page, place in ((one, here), (two, there)):
+        assert f'getElementById("{place["id"]}")' in page.texts["script"]
+
+
+@pytest.mark.usefixtures("building")
+def test_a_page_that_is_built_again_is_the_same():
+    assert built().elements["div"] == built().elements["div"]
+
+
+@pytest.mark.usefixtures("building")
+def test_values_may_come_from_a_generator():
+    assert len(built(value / 2 for value in range(4)).frames) == 4
+
+
+# With a kernel
+
+
+@pytest.mark.usefixtures("live")
+def test_with_a_kernel_the_control_draws_when_it_is_moved(monkeypatch):
+    drawn, shown = [], []
+    monkeypatch.setattr(notebook, "display", shown.append)
+
+    def draw(value):
+        drawn.append(value)
+        return square(value)
+
+    control = notebook.slider(draw, [0, 1, 2], "slope", describe)
+    (selection,) = control.kwargs_widgets
+    assert selection.options == (0, 1, 2)
+    assert selection.description == "slope"
+    selection.value = 2
+    control.update()
+    assert drawn[-1] == 2
+    assert isinstance(shown[-1], Figure)
+    assert 1 not in drawn  # nothing is drawn that nobody asked for
+
+
+@pytest.mark.parametrize("mode", ["building", "live"])
+def test_a_slider_without_values_is_refused(mode, request):
+    request.getfixturevalue(mode)
+    with pytest.raises(ValueError, match="at least one value. Received: values="):
+        notebook.slider(square, [], "slope", describe)
+
+
+# Numbers for the prose
+
+
+def test_a_glued_number_reaches_the_prose(monkeypatch):
+    """What `{glue:text}` reads: a text of papermill's kind, under the name in the metadata."""
+    shown = []
+    monkeypatch.setattr(notebook, "display", lambda data, **options: shown.append((data, options)))
+    notebook.glue("training-elbo", "143.3")
+    ((data, options),) = shown
+    assert data == {"application/papermill.record/text/plain": "143.3"}
+    assert options == {
+        "raw": True,
+        "metadata": {
+            "scrapbook": {
+                "name": "training-elbo",
+                "mime_prefix": "application/papermill.record/",
+            }
+        },
+    }
+
+
+def test_it_is_glued_as_myst_nb_itself_does(monkeypatch):
+    myst_nb = pytest.importorskip("myst_nb.ext.glue", reason="the book's tools are not installed")
+    shown = []
+
+    def show(data, raw, metadata):
+        shown.append((set(data), raw, metadata))
+
+    monkeypatch.setattr(notebook, "display", show)
+    monkeypatch.setattr(myst_nb, "ipy_display", show)
+    notebook.glue("training-elbo", "143.3")
+    myst_nb.glue("training-elbo", "143.3", display=False)
+    assert shown[0] == shown[1]
