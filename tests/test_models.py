@@ -651,7 +651,7 @@ def test_bad_pixels_in_a_stream_stop_the_training_and_leave_the_weights_alone(
     architecture, x, what
 ):
     vae = compiled(architecture, steps_per_execution=2)
-    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, batch 2. .*look at the images"):
+    with pytest.raises(FloatingPointError, match=r"nan in epoch 1, batch 2. .*still finite.*pixels outside"):
         fit(vae, stream(BAD_IMAGES[what][0](x)))
     assert all(np.isfinite(weight).all() for weight in vae.get_weights())
 
@@ -659,9 +659,9 @@ def test_bad_pixels_in_a_stream_stop_the_training_and_leave_the_weights_alone(
 @pytest.mark.parametrize("what", ["grey levels", "one NaN"])
 def test_bad_pixels_in_a_stream_stop_the_evaluation_too(x, what):
     bad, vae = stream(BAD_IMAGES[what][0](x), 64), compiled()
-    with pytest.raises(FloatingPointError, match=r"batch 1 of the evaluation.*look at the images"):
+    with pytest.raises(FloatingPointError, match=r"batch 1 of the evaluation.*still finite.*pixels outside"):
         evaluate(vae, bad)
-    with pytest.raises(FloatingPointError, match=r"batch 1 of the evaluation.*look at the images"):
+    with pytest.raises(FloatingPointError, match=r"batch 1 of the evaluation.*still finite.*pixels outside"):
         fit(vae, x, validation_data=bad)
 
 

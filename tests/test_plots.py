@@ -94,9 +94,8 @@ def test_a_figure_is_returned_and_left_to_the_caller_to_show(name, monkeypatch, 
 
 def test_every_function_that_returns_a_figure_is_tested():
     functions = dict(inspect.getmembers(plots, inspect.isfunction))
-    returning = {
-        name for name in functions if "Matplotlib `Figure`" in str(functions[name].__doc__)
-    }
+    texts = {name: str(function.__doc__) for name, function in functions.items()}
+    assert {name for name in texts if "Matplotlib `Figure`" in texts[name]} == set(FIGURES)
 
 
 def test_the_ten_colours_of_the_digits_differ():

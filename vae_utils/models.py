@@ -268,7 +268,10 @@ class StopOnNaN(keras.callbacks.Callback):
         if math.isfinite(loss):
             return
         if all(np.isfinite(weights).all() for weights in self.model.get_weights()):
-            cause = "The weights are still finite, so look at the images: pixels outside [0, 1]?"
+            cause = (
+                "The weights are still finite, so look at what went in: pixels outside [0, 1]? "
+                "Or the logarithm of a negative number in a loss of your own?"
+            )
         else:
             cause = (
                 "The weights have diverged: try a smaller learning rate, a warm-up, or "
