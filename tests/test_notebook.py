@@ -176,7 +176,7 @@ def test_a_glued_number_reaches_the_prose(monkeypatch):
     monkeypatch.setattr(notebook, "display", lambda data, **options: shown.append((data, options)))
     notebook.glue("training-elbo", "143.3")
     ((data, options),) = shown
-    assert data == {"application/papermill.record/text/plain": "143.3"}
+    assert data == {"application/papermill.record/text/plain": "'143.3'"}
     assert options == {
         "raw": True,
         "metadata": {

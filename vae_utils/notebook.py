@@ -45,7 +45,7 @@ def glue(name, value):
         name: a name that no other notebook uses.
         value: the text as it is to be read, "143.3" for one.
     """
-    record = {"application/papermill.record/text/plain": value}
+    record = {"application/papermill.record/text/plain": repr(value)}
     scrapbook = {"name": name, "mime_prefix": "application/papermill.record/"}
     display(record, raw=True, metadata={"scrapbook": scrapbook})
 
