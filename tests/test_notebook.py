@@ -4,11 +4,14 @@ import base64
 import io
 import json
 import re
+import textwrap
 from html.parser import HTMLParser
 
+import nbformat
 import pytest
 from IPython.display import HTML
 from matplotlib.figure import Figure
+from nbclient import NotebookClient
 from PIL import Image
 
 from vae_utils import notebook
@@ -200,3 +203,16 @@ def test_it_is_glued_as_myst_nb_itself_does(monkeypatch):
     notebook.glue("training-elbo", "143.3")
     myst_nb.glue("training-elbo", "143.3", display=False)
     assert shown[0] == shown[1]
+
+
+def test_a_progress_bar_leaves_one_line_in_a_notebook():
+    code = """
+    from tqdm import tqdm
+    from vae_utils import notebook
+    for _ in tqdm(range(3), file=notebook.progress_stream(), mininterval=0):
+        pass
+    """
+    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(code))])
+    NotebookClient(page, timeout=60).execute()
+    (output,) = page.cells[0].outputs
+    assert output["data"]["text/plain"].startswith("100%|██████████| 3/3")

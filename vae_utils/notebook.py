@@ -1,4 +1,4 @@
-"""What makes a notebook a page: numbers that its prose can quote, and controls that stay alive."""
+"""What makes a notebook a page: numbers to quote, controls that stay alive, a line of progress."""
 
 import base64
 import hashlib
@@ -6,7 +6,9 @@ import html
 import io
 import json
 import os
+import sys
 
+from IPython import get_ipython
 from IPython.display import HTML, display
 
 WHOLE_LABEL = {"description_width": "initial"}
@@ -95,6 +97,32 @@ def slider(draw, values, label, describe):
             frames=script,
         )
     )
+
+
+def progress_stream():
+    """Return a text stream for a progress bar: in a notebook each line replaces the one before.
+
+    On a terminal it is standard output, where a carriage return does that. In a notebook every
+    write to standard output would stay on the page as a line of its own.
+    """
+    return _ReplacedLine() if hasattr(get_ipython(), "kernel") else sys.stdout
+
+
+class _ReplacedLine:
+    encoding = "utf-8"  # so that a progress bar dares to draw blocks
+    handle = None
+
+    def write(self, text):
+        line = text.rsplit("\r", 1)[-1].rstrip()
+        if not line:
+            return
+        if self.handle is None:
+            self.handle = display({"text/plain": line}, raw=True, display_id=True)
+        else:
+            self.handle.update({"text/plain": line}, raw=True)
+
+    def flush(self):
+        pass
 
 
 def _as_data_url(figure):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
-from vae_utils import cache, losses, models
+from vae_utils import cache, losses, models, notebook
 
 BATCH_SIZE = 256
 PEAK_LEARNING_RATE = 4e-3
@@ -126,7 +126,7 @@ def progress_bar(name, epochs):
         epochs,
         verbose=0,
         tqdm_class=tqdm,
-        file=sys.stdout,
+        file=notebook.progress_stream(),
         position=0,  # even if an earlier training was interrupted and left its bar open
         desc=name,
         bar_format="{desc}: {bar:20} {n_fmt}/{total_fmt} epochs in {elapsed}{postfix}",
