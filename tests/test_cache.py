@@ -147,6 +147,14 @@ def test_an_error_while_making_reaches_the_caller_and_frees_the_lock(recipe, pat
     assert recipe.result(path) == "slow result"
 
 
+def test_an_error_while_making_is_not_blamed_on_the_folder(recipe, tmp_path):
+    (tmp_path / "file").touch()
+    recipe.make = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError) as caught:
+        recipe.result(tmp_path / "file" / "result.txt")
+    assert caught.value.__context__ is None
+
+
 def test_processes_that_ask_at_once_make_the_result_once(run_python, own_folders):
     code = """
         from vae_utils import cache

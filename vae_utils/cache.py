@@ -51,15 +51,15 @@ def load_or_make(path, *, load, make, save):
 def locked(path):
     """Hold the lock that belongs to `path`; yield False where its folder cannot be written."""
     lock = filelock.FileLock(f"{path}.lock")
+    writable = True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
         print(f"Nothing can be cached in {path.parent.name} ({error.strerror}). The run goes on.")
-        yield False
-        return
+        writable = False
     try:
-        yield True
+        yield writable
     finally:
         lock.release()
 
