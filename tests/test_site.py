@@ -3,6 +3,7 @@
 These tests need `make book` first, and a Chromium; where either is missing they say so and skip.
 """
 
+import functools
 import os
 import shutil
 from html.parser import HTMLParser
@@ -41,20 +42,23 @@ class Links(HTMLParser):
             self.targets.append(attributes["href"])
 
 
+links_of = functools.cache(Links)
+
+
 @pytest.fixture(params=PAGES, ids=lambda path: path.stem)
 def path(request):
     return request.param
 
 
 def test_every_internal_link_leads_somewhere(path):
-    for target in Links(path).targets:
+    for target in links_of(path).targets:
         url = urlsplit(target)
         if url.scheme:
             continue
         page = (path.parent / unquote(url.path)).resolve() if url.path else path
         assert page.exists(), target
         if page.suffix == ".html":
-            assert unquote(url.fragment) in Links(page).anchors, target
+            assert unquote(url.fragment) in links_of(page).anchors, target
 
 
 @pytest.fixture(scope="module")
