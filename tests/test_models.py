@@ -93,8 +93,8 @@ def number_of_parameters(architecture, latent_dim, height, width, channels):
         encoder = conv(channels, 32) + conv(32, 64) + dense(quarter, 16) + 2 * dense(16, latent_dim)
         decoder = dense(latent_dim, quarter) + conv(64, 64) + conv(64, 32) + conv(32, channels)
     elif architecture == "dense":
-        encoder = dense(pixels, 512) + dense(512, 512) + 2 * dense(512, latent_dim)
-        decoder = dense(latent_dim, 512) + dense(512, 512) + dense(512, pixels)
+        encoder = dense(pixels, 384) + dense(384, 384) + 2 * dense(384, latent_dim)
+        decoder = dense(latent_dim, 384) + dense(384, 384) + dense(384, pixels)
     else:
         encoder, decoder = 2 * dense(pixels, latent_dim), dense(latent_dim, pixels)
     return encoder, decoder
@@ -305,14 +305,15 @@ def test_evaluate_lists_the_total_first(x):
 
 
 def test_the_loss_is_summed_over_pixels_and_averaged_over_images():
-    """An untrained VAE has logits near 0, and each pixel costs ln 2."""
+    """With logits of 0 each pixel costs ln 2."""
     for side in (4, 8):
         vae = models.build_vae("dense", image_shape=(side, side, 1), seed=0)
+        vae.decoder.set_weights([np.zeros(weight.shape) for weight in vae.decoder.weights])
         vae.compile()
         for n in (10, 40):
             grey = np.full((n, side, side, 1), 0.5, "float32")
             cost = evaluate(vae, grey)["reconstruction"]
-            assert cost == pytest.approx(side * side * np.log(2), rel=0.02)
+            assert cost == pytest.approx(side * side * np.log(2))
 
 
 def test_the_gradient_of_the_whole_loss_agrees_with_finite_differences():
@@ -468,6 +469,9 @@ def test_mixed_precision_trains_to_about_the_same_and_survives_a_file(
 ):
     dtype_policy(f"mixed_{half}")
     vae = compiled(architecture)
+    if half == "float16":  # from a scale of the loss at which Keras skips no step
+        adam = keras.optimizers.Adam(1e-3)
+        vae.compile(keras.optimizers.LossScaleOptimizer(adam, initial_scale=64))
     assert vae.compute_dtype == half
     assert {weight.dtype for weight in vae.trainable_variables} == {"float32"}
     start = vae.get_weights()
@@ -648,7 +652,7 @@ def test_bad_pixels_in_a_stream_stop_the_training_and_leave_the_weights_alone(
     architecture, x, what
 ):
     vae = compiled(architecture, steps_per_execution=2)
-    message = r"nan in epoch 1, batch 2\. The weights are still finite.* pixels outside \[0, 1\]"
+    message = r"nan in epoch 1, batch 2\. The weights have kept in bounds.* pixels outside \[0, 1\]"
     with pytest.raises(FloatingPointError, match=message):
         fit(vae, stream(BAD_IMAGES[what][0](x)))
     assert all(np.isfinite(weight).all() for weight in vae.get_weights())
@@ -656,7 +660,7 @@ def test_bad_pixels_in_a_stream_stop_the_training_and_leave_the_weights_alone(
 
 def test_bad_pixels_in_a_stream_stop_the_evaluation_too(x):
     bad, vae = stream(BAD_IMAGES["one NaN"][0](x), 64), compiled()
-    message = r"nan in batch 1 of the evaluation\. The weights are still finite.* pixels outside"
+    message = r"nan in batch 1 of the evaluation\. The weights have kept in bounds.* pixels outside"
     with pytest.raises(FloatingPointError, match=message):
         evaluate(vae, bad)
     with pytest.raises(FloatingPointError, match=message):

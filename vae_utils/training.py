@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
+from scipy import special
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
 from vae_utils import cache, losses, models, notebook
 
-BATCH_SIZE = 256
-PEAK_LEARNING_RATE = 4e-3
+BATCH_SIZE = 200
+PEAK_LEARNING_RATE = 5e-3
 STEPS_PER_EXECUTION = 20
 
 
@@ -40,10 +42,19 @@ def batches(levels, batch_size=BATCH_SIZE, seed=None):
             f"Received: batch_size={batch_size}"
         )
     levels = tf.constant(levels)
-    order = tf.data.Dataset.range(len(levels)).shuffle(len(levels), seed=seed)
-    chosen = order.batch(batch_size, drop_remainder=True)
-    to_images = lambda rows: tf.cast(tf.gather(levels, rows), "float32") / 255  # noqa: E731
-    return chosen.map(to_images).prefetch(tf.data.AUTOTUNE)
+    steps = len(levels) // batch_size
+
+    def shuffled_rows(number):  # all at once: row by row costs more than the images themselves
+        rows = tf.random.experimental.stateless_shuffle(tf.range(len(levels)), [number, 0])
+        rows = tf.reshape(rows[: steps * batch_size], (steps, batch_size))
+        return tf.data.Dataset.from_tensor_slices(rows)
+
+    def to_images(rows):
+        return tf.cast(tf.gather(levels, rows), "float32") / 255
+
+    numbers = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
+    rows = numbers.flat_map(shuffled_rows).apply(tf.data.experimental.assert_cardinality(steps))
+    return rows.map(to_images).prefetch(tf.data.AUTOTUNE)
 
 
 def warm_up_and_decay(peak, steps):
@@ -63,6 +74,41 @@ def warm_up_and_decay(peak, steps):
     )
 
 
+def start_at_mean_image(vae, levels):
+    """Set the decoder's output bias so that an untrained VAE starts at the mean image.
+
+    Otherwise the first epoch goes into learning where there is never any ink. A bias that is no
+    longer zero has been trained and stays as it is.
+
+    Args:
+        vae: a `models.VAE` whose decoder ends in a bias for each pixel, or for each channel.
+        levels: grey levels of the training images, uint8, shape `(n, height, width, channels)`.
+    """
+    bias = vae.decoder.weights[-1]
+    if np.any(bias):
+        return
+    mean = levels.mean(axis=0) / 255
+    mean = mean.ravel() if bias.shape == (mean.size,) else mean.mean(axis=(0, 1))
+    if vae.likelihood == "bernoulli":
+        mean = special.logit((len(levels) * mean + 1) / (len(levels) + 2))  # no pixel is certain
+    bias.assign(mean)
+
+
+def prepare(vae, levels, epochs, batch_size=BATCH_SIZE, learning_rate=PEAK_LEARNING_RATE):
+    """Compile a VAE as `train` does: Adam with `warm_up_and_decay`, a start at the mean image.
+
+    Args:
+        vae, epochs, batch_size, learning_rate: as `train`.
+        levels: grey levels of the training images, as `batches`.
+    """
+    start_at_mean_image(vae, levels)
+    steps = len(levels) // batch_size
+    vae.compile(
+        keras.optimizers.Adam(warm_up_and_decay(learning_rate, steps * epochs)),
+        steps_per_execution=min(STEPS_PER_EXECUTION, steps),
+    )
+
+
 def train(
     vae,
     digits,
@@ -76,7 +122,7 @@ def train(
 ):
     """Compile and fit a VAE with the book's recipe, held-out images watched along the way.
 
-    Adam with `warm_up_and_decay`, shuffled batches, the test images as validation data.
+    `prepare`, then `fit` on shuffled `batches` with the test images as validation data.
 
     Args:
         vae: a `models.VAE`.
@@ -96,11 +142,7 @@ def train(
         ValueError, FloatingPointError: as `models.VAE.fit`.
     """
     images = batches(digits.train_levels, batch_size)
-    steps = len(images) * epochs
-    vae.compile(
-        keras.optimizers.Adam(warm_up_and_decay(learning_rate, steps)),
-        steps_per_execution=min(STEPS_PER_EXECUTION, len(images)),
-    )
+    prepare(vae, digits.train_levels, epochs, batch_size, learning_rate)
     callbacks = list(callbacks)
     if progress:
         callbacks.append(progress_bar(vae.name, epochs))
