@@ -207,7 +207,7 @@ var LatentExplorer = (() => {
         const z = [this.points[2 * i], this.points[2 * i + 1]];
         if (!byLabel.has(label)) byLabel.set(label, []);
         byLabel.get(label).push(z);
-        context.fillStyle = rgb(this.colorOf(label), 0.6);
+        context.fillStyle = rgb(this.colorOf(label), 0.7);
         const [x, y] = this.place(z);
         context.fillRect(x - 1, y - 1, 2, 2);
       });
@@ -283,7 +283,7 @@ var LatentExplorer = (() => {
       context.lineWidth = 1;
       context.stroke();
       context.fillStyle = rgb(this.theme.ink);
-      context.fillText(`×${LENS}`, 2 * centre - 8, 2 * centre - 8);
+      context.fillText(`×${LENS}`, centre, centre + radius - 9);
       context.clip();
       context.translate(centre, centre);
       context.scale(LENS, LENS);
