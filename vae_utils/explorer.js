@@ -8,8 +8,8 @@
  *   5. explorer   what is shown, and what happens at a touch
  *
  * `LatentExplorer.start(name, payload)` brings the element with data-explorer="name" to life. Its
- * property `explorer.state` is a copy of what is shown, for tests: image, mean, logVar, z, logits,
- * reconstruction, kl, source, and the milliseconds that the last frame took.
+ * property `explorer.state` is a copy of what is shown, for tests: image, mean, logVar, sigma, kl,
+ * z, logits, reconstruction, source of z, and the milliseconds that the last frame took.
  */
 var LatentExplorer = (() => {
   const SIZE = 28;
@@ -168,6 +168,15 @@ var LatentExplorer = (() => {
   const rgb = (color, alpha = 1) => `rgba(${color.join()},${alpha})`;
   const channels = (css) => css.match(/[\d.]+/g).slice(0, 3).map(Number);
 
+  /** Push places apart, in pairs, until names at them no longer cover each other. */
+  function spread(places, distance) {
+    for (let round = 0; round < 30; round++) places.forEach((a, i) => places.slice(i + 1).forEach((b) => {
+      const [x, y] = [b[0] - a[0], b[1] - a[1]], gap = Math.hypot(x, y) || 1;
+      const push = Math.max(0, distance / gap - 1) / 2;
+      [a[0], a[1], b[0], b[1]] = [a[0] - push * x, a[1] - push * y, b[0] + push * x, b[1] + push * y];
+    }));
+  }
+
   class Plane {
     constructor(canvas, points, labels, colors) {
       Object.assign(this, { canvas, points, labels, colors });
@@ -215,8 +224,11 @@ var LatentExplorer = (() => {
       context.textBaseline = "middle";
       context.font = "600 12px system-ui, sans-serif";
       const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
-      for (const [label, zs] of byLabel) {
-        const [x, y] = this.place([0, 1].map((axis) => median(zs.map((z) => z[axis]))));
+      const medians = Array.from(byLabel.values(), (zs) =>
+        this.place([0, 1].map((axis) => median(zs.map((z) => z[axis])))));
+      spread(medians, 19);
+      for (const [i, label] of [...byLabel.keys()].entries()) {
+        const [x, y] = medians[i];
         context.beginPath();
         context.arc(x, y, 8.5, 0, 2 * Math.PI);
         context.fillStyle = rgb(theme.paper, 0.92);
@@ -283,7 +295,7 @@ var LatentExplorer = (() => {
       context.lineWidth = 1;
       context.stroke();
       context.fillStyle = rgb(this.theme.ink);
-      context.fillText(`×${LENS}`, centre, centre + radius - 9);
+      context.fillText(`×${LENS}`, 2 * centre - 6, 2 * centre - 6);
       context.clip();
       context.translate(centre, centre);
       context.scale(LENS, LENS);
@@ -300,7 +312,8 @@ var LatentExplorer = (() => {
       const votes = {};
       for (const [, label] of near.slice(0, count)) votes[label] = (votes[label] || 0) + 1;
       const [label, most] = Object.entries(votes).sort((a, b) => b[1] - a[1])[0];
-      return `${most} of the ${Math.min(count, near.length)} nearest test images are ${label}s`;
+      const share = most === count ? "all" : `${most} of the`;
+      return `${share} ${count} nearest test images are ${label}s`;
     }
   }
 
@@ -489,7 +502,9 @@ var LatentExplorer = (() => {
     choose(0);
     root.explorer = { get state() {
       const { image, posterior, z, logits, reconstruction, source, milliseconds } = state;
-      return structuredClone({ image, ...posterior, z, logits, reconstruction, source, milliseconds });
+      const shown = { image, ...posterior, z, logits, reconstruction, source, milliseconds };
+      const plain = (value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
+      return Object.fromEntries(Object.entries(shown).map(([key, value]) => [key, plain(value)]));
     } };
   }
 
@@ -498,7 +513,7 @@ var LatentExplorer = (() => {
     for (const root of document.querySelectorAll(`[data-explorer="${name}"]`)) {
       if (root.explorer) continue;
       root.explorer = {};
-      const lacking = ["DecompressionStream", "ResizeObserver", "PointerEvent", "structuredClone"]
+      const lacking = ["DecompressionStream", "ResizeObserver", "PointerEvent"]
         .filter((need) => !(need in window));
       const told = lacking.length
         ? Promise.reject(new Error(`this browser lacks ${lacking.join(", ")}`))
