@@ -43,7 +43,7 @@ def _state(root):
     """Return a digest of all that every notebook's outputs depend on."""
     digest = hashlib.sha256(data.load_digits().fingerprint.encode())
     shared = [root / "requirements.txt", root / "book" / "matplotlibrc"]
-    for path in [*sorted((root / "vae_utils").glob("*.py")), *shared]:
+    for path in [*sorted((root / "vae_utils").glob("*.*")), *shared]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

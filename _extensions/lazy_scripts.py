@@ -1,0 +1,59 @@
+"""A Sphinx extension that loads the large scripts of outputs when they come into view.
+
+A `<script data-lazy="name">` in the output of a cell moves into a file of its own, named after its
+content, so that pages with the same output share it. What stays on the page adds that file once
+the element before it is about to be seen. It is no module and nothing is fetched: this works from
+`file://` too.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from docutils import nodes
+
+SCRIPT = re.compile(r'<script data-lazy="(\w+)">(.*?)</script>', re.DOTALL)
+LOADER = """
+<script>
+  (() => {{
+    const place = document.currentScript.previousElementSibling;
+    const load = () => {{
+      const script = document.createElement("script");
+      script.src = "{path}";
+      script.onerror = () => {{
+        place.querySelector("figcaption").textContent = "The file of this control is missing.";
+      }};
+      document.head.append(script);
+    }};
+    if (!window.IntersectionObserver) return load();
+    new IntersectionObserver((entries, observer) => {{
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      observer.disconnect();
+      load();
+    }}, {{ rootMargin: "400px" }}).observe(place);
+  }})();
+</script>
+"""
+
+
+def setup(app):
+    app.connect("doctree-resolved", _move_scripts)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _move_scripts(app, doctree, page):
+    if app.builder.format != "html":
+        return
+    root = "../" * page.count("/")
+
+    def move(match):
+        name, script = match.groups()
+        file = f"_static/{name}-{hashlib.sha256(script.encode()).hexdigest()[:12]}.js"
+        target = Path(app.outdir) / file
+        target.parent.mkdir(exist_ok=True)
+        target.write_text(script, encoding="utf-8")
+        return LOADER.format(path=root + file).strip()
+
+    for node in doctree.findall(nodes.raw):
+        if "data-lazy" in node.astext():
+            node.children[:] = [nodes.Text(SCRIPT.sub(move, node.astext()))]
