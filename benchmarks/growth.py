@@ -1,0 +1,165 @@
+"""How do seconds and memory grow with images, latent size and width? And beyond memory?
+
+Usage: python benchmarks/growth.py
+
+Seconds are those of an epoch after the first (which also builds the graph). Memory is the peak of
+the whole process. The last table trains on a file of bytes larger than the memory that the process
+may take (RLIMIT_DATA), once read into memory and once streamed from the disk.
+"""
+
+import argparse
+import json
+import math
+import re
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import machine
+
+SIZES = {"images": 60_000, "latent_dim": 2, "width": 384}
+SWEEPS = {
+    "images": (1_000, 4_000, 16_000, 60_000),
+    "latent_dim": (2, 8, 32, 128),
+    "width": (96, 192, 384, 768),
+}
+MANY = 480_000
+HEADROOM = 200 * 2**20  # what a process may take beyond its imports and its first step
+
+
+def dense_vae(latent_dim, width):
+    """Return the book's dense VAE at another width."""
+    import keras
+    from keras import layers
+
+    from vae_utils import models
+
+    relu = {"activation": "relu", "kernel_initializer": "he_uniform"}
+    x, z = keras.Input((28, 28, 1)), keras.Input((latent_dim,))
+    h = layers.Flatten()(x)
+    for _ in range(2):
+        h = layers.Dense(width, **relu)(h)
+    encoder = keras.Model(x, [layers.Dense(latent_dim)(h), layers.Dense(latent_dim)(h)])
+    h = z
+    for _ in range(2):
+        h = layers.Dense(width, **relu)(h)
+    return models.VAE(encoder, keras.Model(z, layers.Reshape((28, 28, 1))(layers.Dense(784)(h))))
+
+
+def epoch_seconds(vae, images, epochs):
+    seconds = []
+    for _ in range(epochs):
+        start = time.perf_counter()
+        vae.fit(images, shuffle=False, verbose=0)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def measure(images, latent_dim, width):
+    """Train in this process; print seconds per epoch and peak memory as a line of JSON."""
+    from vae_utils import data, training
+
+    levels = data.load_digits().train_levels[:images]
+    vae = dense_vae(latent_dim, width)
+    training.prepare(vae, levels, 4)
+    pipeline = training.batches(levels)
+    vae.fit(pipeline, shuffle=False, verbose=0)
+    seconds = epoch_seconds(vae, pipeline, 3)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"seconds": seconds, "megabytes": peak}))
+
+
+def stream(path, images):
+    """Return shuffled batches read from a file of bytes; only a window of it is in memory."""
+    import tensorflow as tf
+
+    from vae_utils import training
+
+    def to_images(records):
+        levels = tf.reshape(tf.io.decode_raw(records, "uint8"), (-1, 28, 28, 1))
+        return tf.cast(levels, "float32") / 255
+
+    records = tf.data.FixedLengthRecordDataset(str(path), 784).shuffle(10_000)
+    batches = records.batch(training.BATCH_SIZE, drop_remainder=True)
+    steps = images // training.BATCH_SIZE
+    return batches.map(to_images).prefetch(4).apply(tf.data.experimental.assert_cardinality(steps))
+
+
+def measure_stream(path, images, way):
+    """Train one epoch on the file at `path` under a cap; print the result as a line of JSON."""
+    import numpy as np
+    import tensorflow as tf
+
+    from vae_utils import training
+
+    vae = dense_vae(2, 384)
+    first = np.fromfile(path, "uint8", 784 * 2000).reshape(-1, 28, 28, 1)
+    training.prepare(vae, first, 1)
+    vae.fit(training.batches(first), shuffle=False, verbose=0)
+    in_use = int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1])
+    cap = in_use * 1024 + HEADROOM
+    resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
+    try:
+        if way == "streamed":
+            pipeline = stream(path, images)
+        else:
+            levels = np.fromfile(path, "uint8").reshape(-1, 28, 28, 1)
+            pipeline = training.batches(levels)
+        seconds = epoch_seconds(vae, pipeline, 1)
+        result = f"{1e6 * seconds / images:.0f} µs per image"
+    except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+        result = f"{type(error).__name__}: out of memory"
+    print(json.dumps(result))
+
+
+def sweep_table(name):
+    rows, seconds = [], []
+    for size in SWEEPS[name]:
+        sizes = SIZES | {name: size}
+        result = machine.in_fresh_process(__file__, *sizes.values())
+        seconds.append(result["seconds"])
+        rows.append([f"{size:,}", f"{result['seconds']:.2f}", f"{result['megabytes']:.0f}"])
+    steps = zip(SWEEPS[name], SWEEPS[name][1:], seconds, seconds[1:])
+    slopes = [math.log(later / earlier) / math.log(b / a) for a, b, earlier, later in steps]
+    table = machine.table([name, "seconds per epoch", "peak memory, MiB"], rows)
+    return f"{table}\n\nSlopes of log seconds: {', '.join(f'{slope:.2f}' for slope in slopes)}.\n"
+
+
+def stream_table():
+    import numpy as np
+
+    from vae_utils import data
+
+    levels = data.load_digits().train_levels
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for images in (len(levels), MANY):
+            path = Path(folder) / "images.bytes"
+            with path.open("wb") as file:
+                for _ in range(math.ceil(images / len(levels))):
+                    file.write(np.ascontiguousarray(levels))
+            for way in ("in memory", "streamed"):
+                result = machine.in_fresh_process(__file__, "stream", path, images, way)
+                rows.append([f"{images:,}", f"{images * 784 / 2**20:.0f}", way, result])
+    return machine.table(["images", "MiB", "way", "result"], rows)
+
+
+def main():
+    print(machine.description(), "\n")
+    for name in SWEEPS:
+        print(sweep_table(name))
+    print(f"With {HEADROOM / 2**20:.0f} MiB of memory to spare:\n")
+    print(stream_table())
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    one = parser.parse_args().one
+    if one and one[0] == "stream":
+        measure_stream(one[1], int(one[2]), one[3])
+    elif one:
+        measure(*map(int, one))
+    else:
+        main()
