@@ -109,6 +109,10 @@ def test_only_compared_cells_store_outputs(chapter):
             assert cell.execution_count is None, cell.id
 
 
+def test_a_chapter_keeps_no_state_of_its_controls(chapter):
+    assert "widgets" not in chapter.metadata  # which would hold pictures
+
+
 def test_a_chapter_has_compared_cells(chapter):
     assert any(is_compared(cell) for cell in code_cells(chapter))
 

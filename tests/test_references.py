@@ -140,6 +140,11 @@ def test_citations_lead_to_an_entry(page):
     assert [key for key in cited_keys(text_of(page)) if key not in ENTRIES] == []
 
 
+def test_every_entry_is_cited():
+    cited = {key for page in PAGES for key in cited_keys(text_of(page))}
+    assert sorted(set(ENTRIES) - cited) == []
+
+
 def test_linked_terms_are_in_the_glossary(page):
     known = {term.casefold() for term in terms_in_the_glossary()}  # as Sphinx compares them
     assert [term for term in linked_terms(text_of(page)) if term.casefold() not in known] == []

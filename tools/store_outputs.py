@@ -22,6 +22,7 @@ def store_outputs(path):
         cell.metadata.pop("execution", None)
         if COMPARED not in cell.metadata.get("tags", []):
             cell.outputs, cell.execution_count = [], None
+    notebook.metadata.pop("widgets", None)  # pictures of what a slider last showed
     nbformat.write(notebook, path)
 
 
