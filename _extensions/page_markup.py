@@ -1,4 +1,4 @@
-"""A Sphinx extension that makes the pages light, still while they load, and clear to assistive tools.
+"""A Sphinx extension that makes pages light, still while they load, and clear to all.
 
 Figures become lossless WebP, half the size, and say their width and height, so that the text below
 does not move when they arrive. References are items of their list: the role that docutils gives

@@ -2,7 +2,8 @@
 
 MathJax is copied from an installed package instead of being fetched from a network. Thebe, which
 Jupyter Book adds to run code on a remote server, is left out: no page uses it. So is the theme's
-Font Awesome script, 1.5 MB that put drawings in the place of icons which its font has shown already.
+Font Awesome script, 1.5 MB that draws icons again which its font has shown already. The theme
+would choose between light and dark after a page is seen first, and show both logos until then.
 """
 
 from importlib.metadata import distribution
@@ -21,8 +22,14 @@ MATHJAX_FILES = (
     "sre/mathmaps/nemeth.json",
 )
 
+CHOOSE_THEME = """(({ dataset }) => {
+  if (dataset.theme === "auto")
+    dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+})(document.documentElement);"""
+
 
 def setup(app):
+    app.add_js_file(None, body=CHOOSE_THEME)
     app.connect("config-inited", _use_local_mathjax)
     app.connect("html-page-context", _leave_out_thebe)
     app.connect("build-finished", _copy_mathjax)

@@ -1,8 +1,8 @@
 """A Sphinx extension that takes the repository's address from one place, and all that needs it.
 
-GitHub names its repository to a workflow; elsewhere the checkout's remote `origin` does. With it come
-the buttons to edit a page, to open an issue and to run a chapter on Binder or Colab, the preview
-for those who share a link, and the site map. Where no public address is known, none of these is there.
+GitHub names its repository to a workflow; elsewhere the checkout's remote `origin` does. With it
+come the buttons to edit a page, to open an issue and to run a chapter on Binder or Colab, the
+preview for those who share a link, and the site map. Without it none of these is there.
 
 Colab opens single notebooks, and `vae_utils` is not on it. So each notebook that is offered for
 download starts with a cell that installs the module; the workflow publishes these copies as the

@@ -113,5 +113,5 @@ def browser():
 
 
 def skip_unless_required(reason):
-    """Skip what needs a browser and a built book; fail where REQUIRE_BROWSER says they are there."""
+    """Skip a test that lacks a browser or the built book; fail if REQUIRE_BROWSER is set."""
     (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(reason)

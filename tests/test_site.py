@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
@@ -20,7 +21,7 @@ READING_ORDER = [
     TOC["root"],
     *(page["file"] for part in TOC["parts"] for page in part["chapters"]),
 ]
-PAGES = [*READING_ORDER, "genindex", "search"]
+PAGES = [*READING_ORDER, "genindex", "search", "404"]
 TEXT_FILES = (".html", ".css", ".js", ".json", ".svg")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -198,12 +199,38 @@ def test_a_page_weighs_at_most_1500_kB(page):
 
 
 # The last test of a page, since it takes things away from it.
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 def test_axe_finds_nothing_that_would_keep_someone_out(page, theme, size):
     page.evaluate(KEEP_ONE_OF_EACH_KIND)
     page.evaluate(OPEN_ALL)
-    page.set_viewport_size(size)
+    if page.viewport_size != size:
+        page.set_viewport_size(size)
+        page.wait_for_timeout(500)  # till the theme has made what now scrolls focusable
     page.evaluate(USE_THEME, theme)
     found = Axe().run(page)
     assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("term", ["ELBO", "reparameterization"])
+def test_the_search_finds_terms(browser, site, term):
+    page = browser.new_page(offline=True)
+    page.goto(f"{(site / 'search.html').as_uri()}?q={term}")
+    page.locator("#search-results .search li a").first.wait_for()
+    targets = page.locator("#search-results .search li a").evaluate_all(
+        "links => links.map(link => new URL(link.href).pathname)"
+    )
+    assert any(term in Path(unquote(target)).read_text() for target in targets)
+    page.close()
+
+
+@pytest.mark.parametrize("chapter", [page for page in READING_ORDER if "/0" in page])
+def test_a_chapter_can_be_downloaded_as_a_notebook(site, chapter):
+    page = site / f"{chapter}.html"
+    (target,) = {link for link in parse(page).targets if link.endswith(".ipynb")}
+    notebook = nbformat.read((page.parent / target).resolve(), as_version=4)
+    nbformat.validate(notebook)
+    own = nbformat.read(site.parent.parent / f"{chapter}.ipynb", as_version=4)
+    assert [cell.source for cell in own.cells] == [
+        cell.source for cell in notebook.cells if cell.id != "install-vae-utils"
+    ]
