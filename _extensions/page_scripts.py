@@ -1,7 +1,9 @@
-"""A Sphinx extension that keeps every page self-contained: what it loads comes from the site.
+"""A Sphinx extension that keeps every page self-contained, and free of scripts that it can spare.
 
 MathJax is copied from an installed package instead of being fetched from a network. Thebe, which
-Jupyter Book adds to run code on a remote server, is left out: no page uses it.
+Jupyter Book adds to run code on a remote server, is left out: no page uses it. So is the theme's
+Font Awesome script, 1.5 MB that draws icons again which its font has shown already. The theme
+would choose between light and dark after a page is seen first, and show both logos until then.
 """
 
 from importlib.metadata import distribution
@@ -20,11 +22,18 @@ MATHJAX_FILES = (
     "sre/mathmaps/nemeth.json",
 )
 
+CHOOSE_THEME = """(({ dataset }) => {
+  if (dataset.theme === "auto")
+    dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+})(document.documentElement);"""
+
 
 def setup(app):
+    app.add_js_file(None, body=CHOOSE_THEME)
     app.connect("config-inited", _use_local_mathjax)
     app.connect("html-page-context", _leave_out_thebe)
     app.connect("build-finished", _copy_mathjax)
+    app.connect("build-finished", _empty_icon_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -40,6 +49,12 @@ def _copy_mathjax(app, error):
     for name in MATHJAX_FILES:
         target = Path(app.outdir) / "_static" / "mathjax" / name
         copy_asset(mathjax / name, target if (mathjax / name).is_dir() else target.parent)
+
+
+def _empty_icon_script(app, error):
+    if error is None and app.builder.format == "html":
+        script = Path(app.outdir) / "_static" / "scripts" / "fontawesome.js"
+        script.write_text("/* The icons come from a font. */\n")
 
 
 def _leave_out_thebe(app, page, template, context, doctree):

@@ -1,14 +1,20 @@
-"""What the tests share: digits, folders of their own, and processes of their own."""
+"""What the tests share: digits, folders and processes of their own, the built book, a browser."""
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from vae_utils import data
+
+BUILD = Path(__file__).parent.parent / "_build"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -79,3 +85,33 @@ def run_python(own_folders, tmp_path):
         return [output.decode() for output, _ in ended]  # carriage returns and all
 
     return run
+
+
+@pytest.fixture(scope="session")
+def site():
+    """Return the folder of the built book."""
+    if not (BUILD / "html" / "index.html").exists():
+        skip_unless_required("the book is not built: run `make book` first")
+    if (BUILD / "unfinished").exists():
+        skip_unless_required("the last `make book` did not finish")
+    return BUILD / "html"
+
+
+@pytest.fixture(scope="module")  # not longer: its event loop would disturb the notebooks' kernels
+def browser():
+    """Return a Chromium without a window."""
+    command = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if command is None:
+        skip_unless_required("no Chromium on this machine: install the package chromium")
+    arguments = ["--disable-gpu", "--disable-background-networking"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        arguments.append("--no-sandbox")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=command, args=arguments)
+        yield browser
+        browser.close()
+
+
+def skip_unless_required(reason):
+    """Skip a test that lacks a browser or the built book; fail if REQUIRE_BROWSER is set."""
+    (pytest.fail if os.environ.get("REQUIRE_BROWSER") else pytest.skip)(reason)

@@ -1,38 +1,64 @@
 """The built book, opened from the file system in a real browser without a network.
 
-These tests need `make book` first, and a Chromium; where either is missing they say so and skip.
+These tests need `make book` first, and a Chromium; where either is missing they say so and skip,
+or fail if the environment variable REQUIRE_BROWSER is set. Each page is loaded once, and all that
+is said about it is seen in that visit.
 """
 
 import functools
-import os
-import shutil
+import gzip
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import nbformat
 import pytest
-from playwright.sync_api import sync_playwright
+import yaml
+from axe_playwright_python.sync_playwright import Axe
 
-SITE = Path(__file__).parent.parent / "_build" / "html"
-PAGES = sorted((SITE / "book").glob("*.html"))
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
-PHONE = {"width": 390, "height": 844}
-
-pytestmark = [
-    pytest.mark.skipif(not PAGES, reason="the book is not built: run `make book` first"),
-    pytest.mark.skipif(
-        (SITE.parent / "unfinished").exists(), reason="the last `make book` did not finish"
-    ),
+TOC = yaml.safe_load((Path(__file__).parent.parent / "_toc.yml").read_text())
+READING_ORDER = [
+    TOC["root"],
+    *(page["file"] for part in TOC["parts"] for page in part["chapters"]),
 ]
+PAGES = [*READING_ORDER, "genindex", "search", "404"]
+TEXT_FILES = (".html", ".css", ".js", ".json", ".svg")
+WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
 
-class Links(HTMLParser):
+# Adds up how far what is seen moves by itself while a page loads: the cumulative layout shift.
+NOTE_JUMPS = """
+    window.jumped = 0;
+    new PerformanceObserver((list) => {
+        for (const entry of list.getEntries()) window.jumped += entry.value;
+    }).observe({ type: "layout-shift", buffered: true });
+"""
+# Of thousands of equations and words of code, all but one of each kind are taken away, for speed.
+KEEP_ONE_OF_EACH_KIND = """() => {
+    const seen = new Set();
+    for (const element of document.querySelectorAll("mjx-container, .highlight span, .copybtn")) {
+        const kind = element.tagName + element.className;
+        if (seen.has(kind)) element.remove();
+        seen.add(kind);
+    }
+}"""
+OPEN_ALL = """() => {
+    for (const answer of document.querySelectorAll("details")) answer.open = true;
+    for (const solution of document.querySelectorAll(".toggle-hidden"))
+        solution.classList.remove("toggle-hidden");
+}"""
+USE_THEME = """theme => {
+    document.documentElement.dataset.theme = theme;
+    for (const animation of document.getAnimations()) animation.finish();
+}"""
+
+
+class Page(HTMLParser):
     """Collects the links and the anchors of a page."""
 
     def __init__(self, path):
         super().__init__()
-        self.targets, self.anchors = [], {""}
+        self.targets, self.anchors, self.neighbours = [], {""}, {}
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attributes):
@@ -40,87 +66,84 @@ class Links(HTMLParser):
         self.anchors.update(filter(None, (attributes.get("id"), attributes.get("name"))))
         if tag == "a" and attributes.get("href"):
             self.targets.append(attributes["href"])
+            if attributes.get("class") in ("left-prev", "right-next"):
+                self.neighbours[attributes["class"]] = attributes["href"]
 
 
-links_of = functools.cache(Links)
+parse = functools.cache(Page)
 
 
-@pytest.fixture(params=PAGES, ids=lambda path: path.stem)
-def path(request):
-    return request.param
+@pytest.fixture(scope="module", params=PAGES)
+def path(request, site):
+    return site / f"{request.param}.html"
 
 
 def test_every_internal_link_leads_somewhere(path):
-    for target in links_of(path).targets:
+    for target in parse(path).targets:
         url = urlsplit(target)
         if url.scheme:
             continue
         page = (path.parent / unquote(url.path)).resolve() if url.path else path
         assert page.exists(), target
         if page.suffix == ".html":
-            assert unquote(url.fragment) in links_of(page).anchors, target
+            assert unquote(url.fragment) in parse(page).anchors, target
+
+
+@pytest.mark.parametrize(
+    ("link", "order"), [("right-next", READING_ORDER), ("left-prev", READING_ORDER[::-1])]
+)
+def test_one_reads_from_page_to_page(site, link, order):
+    walked, page = [], site / f"{order[0]}.html"
+    while page:
+        walked.append(page.relative_to(site).with_suffix("").as_posix())
+        target = parse(page).neighbours.get(link)
+        page = (page.parent / target).resolve() if target else None
+    assert walked == order
 
 
 @pytest.fixture(scope="module")
-def browser():
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine: install the package chromium")
-    arguments = ["--disable-gpu", "--disable-background-networking"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        arguments.append("--no-sandbox")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
 def page(browser, path):
-    context = browser.new_context(offline=True)
+    """Visit a page, and note all that it asks for and all that it complains about."""
+    context = browser.new_context(offline=True, viewport=WIDE)
     page = context.new_page()
-    page.complaints = []
-    page.on("request", lambda request: _note_if_it_leaves(request, page.complaints))
+    page.add_init_script(NOTE_JUMPS)
+    page.asked, page.complaints = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
     page.on("requestfailed", lambda request: page.complaints.append(f"failed: {request.url[:99]}"))
     page.on("pageerror", lambda error: page.complaints.append(f"error: {error}"))
-    page.on(
-        "console",
-        lambda message: message.type == "error" and page.complaints.append(message.text),
-    )
-    page.goto(path.as_uri())
-    page.wait_for_load_state("networkidle")
+    page.on("console", lambda message: _note_errors(message, page.complaints))
+    page.goto(path.as_uri(), wait_until="load")
+    page.evaluate("window.MathJax?.startup.promise.then(() => true)")
     yield page
     context.close()
 
 
-def _note_if_it_leaves(request, complaints):
-    if urlsplit(request.url).scheme not in ("file", "data", "blob"):
-        complaints.append(f"left the site: {request.url}")
+def _note_errors(message, complaints):
+    if message.type == "error":
+        complaints.append(message.text)
 
 
-def test_a_page_needs_no_network_and_has_no_errors(page):
-    assert page.complaints == []
+def test_the_first_view_does_not_jump(page):
+    assert page.evaluate("window.jumped") < 0.1
+
+
+def test_every_equation_is_typeset(page):
+    wanted = page.locator("main .math").count()
+    assert page.locator("main .math mjx-container").count() >= wanted
+    assert page.locator("main mjx-merror").count() == 0
 
 
 def test_every_image_is_shown_and_described(page):
     images = page.locator("main img").evaluate_all(
-        "images => images.map(image => [image.alt, image.naturalWidth])"
+        """images => Promise.all(images.map(async image => {
+            image.loading = "eager";
+            await image.decode().catch(() => {});
+            return [image.alt, image.naturalWidth];
+        }))"""
     )
     for alt, width in images:
         assert width > 0, alt
         assert len(alt.split()) >= 10, alt
-
-
-def test_every_equation_is_typeset(page):
-    page.wait_for_function("() => !window.MathJax || MathJax.startup.promise.then(() => true)")
-    wanted = page.locator("main .math").count()
-    typeset = page.locator("main .math mjx-container").count()
-    assert typeset >= wanted
-    assert page.locator("main mjx-merror").count() == 0
-
-
-def test_a_phone_need_not_scroll_sideways(page):
-    page.set_viewport_size(PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def test_every_slider_changes_its_picture_and_its_description(page):
@@ -133,3 +156,81 @@ def test_every_slider_changes_its_picture_and_its_description(page):
         assert before[0] != after[0]
         assert before[1] != after[1]
         assert slider.get_attribute("aria-valuetext") == frames.locator("output").inner_text()
+
+
+def test_every_answer_opens_by_keyboard(page):
+    for answer in page.locator("main details").all():
+        answer.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert answer.get_attribute("open") is not None
+        assert answer.locator(".sd-summary-content").is_visible()
+
+
+def test_every_solution_opens_by_keyboard(page):
+    for solution in page.locator("main .solution.dropdown").all():
+        button, content = solution.locator(".toggle-button"), solution.locator("section")
+        assert not content.is_visible()
+        button.focus()
+        page.keyboard.press("Enter")
+        assert content.is_visible()
+        assert button.get_attribute("aria-expanded") == "true"
+
+
+def test_a_phone_need_not_scroll_sideways(page):
+    page.set_viewport_size(PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    page.set_viewport_size(WIDE)
+
+
+def test_a_page_needs_no_network_and_has_no_errors(page):
+    assert [url for url in page.asked if urlsplit(url).scheme not in ("file", "data", "blob")] == []
+    assert page.complaints == []
+
+
+def test_a_page_weighs_at_most_1500_kB(page):
+    """As a web server sends it: text compressed. Every image was asked for above."""
+    weight = 0
+    for url in set(page.asked):
+        if urlsplit(url).scheme == "file":
+            path = Path(unquote(urlsplit(url).path))
+            content = path.read_bytes()
+            weight += len(gzip.compress(content) if path.suffix in TEXT_FILES else content)
+    assert weight <= 1_500_000
+
+
+# The last test of a page, since it takes things away from it.
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
+def test_axe_finds_nothing_that_would_keep_someone_out(page, theme, size):
+    page.evaluate(KEEP_ONE_OF_EACH_KIND)
+    page.evaluate(OPEN_ALL)
+    if page.viewport_size != size:
+        page.set_viewport_size(size)
+        page.wait_for_timeout(500)  # till the theme has made what now scrolls focusable
+    page.evaluate(USE_THEME, theme)
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+@pytest.mark.parametrize("term", ["ELBO", "reparameterization"])
+def test_the_search_finds_terms(browser, site, term):
+    page = browser.new_page(offline=True)
+    page.goto(f"{(site / 'search.html').as_uri()}?q={term}")
+    page.locator("#search-results .search li a").first.wait_for()
+    targets = page.locator("#search-results .search li a").evaluate_all(
+        "links => links.map(link => new URL(link.href).pathname)"
+    )
+    assert any(term in Path(unquote(target)).read_text() for target in targets)
+    page.close()
+
+
+@pytest.mark.parametrize("chapter", [page for page in READING_ORDER if "/0" in page])
+def test_a_chapter_can_be_downloaded_as_a_notebook(site, chapter):
+    page = site / f"{chapter}.html"
+    (target,) = {link for link in parse(page).targets if link.endswith(".ipynb")}
+    notebook = nbformat.read((page.parent / target).resolve(), as_version=4)
+    nbformat.validate(notebook)
+    own = nbformat.read(site.parent.parent / f"{chapter}.ipynb", as_version=4)
+    assert [cell.source for cell in own.cells] == [
+        cell.source for cell in notebook.cells if cell.id != "install-vae-utils"
+    ]

@@ -1,0 +1,89 @@
+"""The repository's address is read from one place, and nothing leads nowhere without it."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "_extensions"))
+import repository
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+
+    def with_remote(remote):
+        subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True)
+        return tmp_path
+
+    return with_remote
+
+
+@pytest.mark.parametrize(
+    "remote",
+    [
+        "https://github.com/someone/a-book",
+        "https://github.com/someone/a-book.git",
+        "https://user:secret@github.com/someone/a-book.git",
+        "git@github.com:someone/a-book.git",
+        "ssh://git@github.com/someone/a-book.git",
+    ],
+)
+def test_the_remote_of_the_checkout_names_the_repository(checkout, remote):
+    address = repository.public_address({}, checkout(remote))
+    assert address == "https://github.com/someone/a-book"
+
+
+@pytest.mark.parametrize(
+    "remote", ["/srv/git/a-book", "file:///srv/git/a-book", "../a-book", "https://localhost/a/b"]
+)
+def test_a_remote_that_readers_cannot_reach_is_none(checkout, remote):
+    assert repository.public_address({}, checkout(remote)) is None
+
+
+def test_no_remote_is_none(tmp_path):
+    assert repository.public_address({}, tmp_path) is None
+
+
+def test_in_a_workflow_github_names_the_repository(checkout):
+    environ = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "fork/a-book"}
+    address = repository.public_address(environ, checkout("git@github.com:someone/a-book.git"))
+    assert address == "https://github.com/fork/a-book"
+
+
+@pytest.mark.parametrize(
+    ("address", "site"),
+    [
+        ("https://github.com/Someone/a-book", "https://someone.github.io/a-book/"),
+        ("https://github.com/Someone/someone.github.io", "https://someone.github.io/"),
+        ("https://gitlab.com/someone/a-book", None),
+    ],
+)
+def test_github_publishes_the_site_under_its_owner(address, site):
+    assert repository.site_address(address) == site
+
+
+def test_what_the_theme_was_told_before_is_kept():
+    config = SimpleNamespace(html_theme_options={"logo": {"text": "A book"}}, html_context={})
+    repository.configure(config, "https://gitlab.com/someone/a-book")
+    assert config.html_theme_options["logo"] == {"text": "A book"}
+    assert config.html_theme_options["repository_url"] == "https://gitlab.com/someone/a-book"
+    assert "colab_url" not in config.html_theme_options["launch_buttons"]  # opens GitHub's only
+
+
+def test_a_copy_installs_the_module_before_it_is_imported():
+    cells = [
+        nbformat.v4.new_markdown_cell("# Title"),
+        nbformat.v4.new_code_cell("import vae_utils"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    copy = repository.with_install_cell(notebook, "https://github.com/someone/a-book")
+    nbformat.validate(copy)
+    _, install, chapter = copy.cells
+    assert '"git+https://github.com/someone/a-book"' in install.source
+    assert chapter.source == "import vae_utils"
+    exec(install.source)  # here the module is installed, so nothing happens
