@@ -26,7 +26,7 @@ def train_baseline(digits, epochs, seed):
     import keras
     from keras import ops
 
-    from vae_utils import evaluation, models
+    from vae_utils import evaluation, losses, models
 
     start = time.perf_counter()
     vae = models.build_vae("conv", seed=seed)  # the same network, but for the sigmoid
@@ -46,8 +46,7 @@ def train_baseline(digits, epochs, seed):
                 image = ops.sigmoid(self.decoder(self.sampling((mean, log_var))))
                 per_pixel = keras.losses.binary_crossentropy(x, image)
                 reconstruction = ops.mean(ops.sum(per_pixel, axis=(1, 2)))
-                kl = -0.5 * (1 + log_var - ops.square(mean) - ops.exp(log_var))
-                kl = ops.mean(ops.sum(kl, axis=1))
+                kl = ops.mean(losses.gaussian_kl(mean, log_var))
                 loss = reconstruction + kl
             gradients = tape.gradient(loss, self.trainable_weights)
             self.optimizer.apply_gradients(zip(gradients, self.trainable_weights))
