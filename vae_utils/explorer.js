@@ -34,14 +34,23 @@ var LatentExplorer = (() => {
     tanh: Math.tanh,
   };
 
-  /** Add the rows of `kernel` from `row` on, each times its input. Zeros, as after ReLU, are free. */
+  /** Add the rows of `kernel` from `row` on to y, each times its input. Zeros, as after ReLU, are
+   *  free; the others go two at a time, which halves the visits to y. */
   function accumulate(x, from, rows, kernel, row, y, to, columns) {
+    let first = 0, above = -1;  // an input that waits for a second, and where its row begins
     for (let i = 0; i < rows; i++) {
       const value = x[from + i];
       if (value === 0) continue;
       const start = (row + i) * columns;
-      for (let j = 0; j < columns; j++) y[to + j] += value * kernel[start + j];
+      if (above < 0) {
+        first = value;
+        above = start;
+        continue;
+      }
+      for (let j = 0; j < columns; j++) y[to + j] += first * kernel[above + j] + value * kernel[start + j];
+      above = -1;
     }
+    if (above >= 0) for (let j = 0; j < columns; j++) y[to + j] += first * kernel[above + j];
   }
 
   /** Visit every pixel of the smaller image and every tap: a transposed convolution runs backwards. */
