@@ -220,14 +220,14 @@ var LatentExplorer = (() => {
       const context = this.ground.getContext("2d");
       context.scale(this.ratio, this.ratio);
       this.ellipses(context, [0, 0], [1, 1], rgb(theme.ink, 0.45), [3, 4]);
-      const byLabel = new Map();
+      const byLabel = new Map(), dot = this.labels.length < 1000 ? 3 : 2;
       this.labels.forEach((label, i) => {
         const z = [this.points[2 * i], this.points[2 * i + 1]];
         if (!byLabel.has(label)) byLabel.set(label, []);
         byLabel.get(label).push(z);
         context.fillStyle = rgb(this.colorOf(label), 0.7);
         const [x, y] = this.place(z);
-        context.fillRect(x - 1, y - 1, 2, 2);
+        context.fillRect(x - dot / 2, y - dot / 2, dot, dot);
       });
       context.textAlign = "center";
       context.textBaseline = "middle";
