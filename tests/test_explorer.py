@@ -244,9 +244,9 @@ def test_images_of_another_shape_are_refused():
         ),
         (
             lambda: layers.Conv2D(2, 3, dilation_rate=2),
-            r"dilation. Received: dilation_rate=\(2, 2\)",
+            r"dilation_rate=\(1, 1\). Received: .*\(2, 2\)",
         ),
-        (lambda: layers.Dense(3), r"flat inputs. Received: input shape=\[28, 28, 1\] of Dense"),
+        (lambda: layers.Dense(3), r"flat inputs. Received: .*\(28, 28, 1\) for Dense"),
     ],
 )
 def test_a_layer_that_the_script_does_not_know_is_refused(hidden, said):

@@ -23,8 +23,8 @@ IMAGES_PER_LABEL = 20
 POINTS = 2000
 STEPS_PER_RMS = 16  # fine enough to cost 0.1 nats or so, coarse enough to compress well
 KINDS = {
-    layers: layers.__name__.lower()
-    for layers in (
+    layer: layer.__name__.lower()
+    for layer in (
         keras.layers.Dense,
         keras.layers.Conv2D,
         keras.layers.Conv2DTranspose,
@@ -35,6 +35,12 @@ KINDS = {
     )
 }
 ACTIVATIONS = ("linear", "relu", "elu", "silu", "sigmoid", "softplus", "tanh")
+PLAIN = {
+    "data_format": "channels_last",
+    "dilation_rate": (1, 1),
+    "groups": 1,
+    "output_padding": None,
+}
 STILL_ALT = (
     "Grid of 12 by 12 handwritten digits that the decoder makes from points of the latent plane, "
     "z1 across and z2 up, both at the prior's quantiles. Neighbours differ little: one digit turns "
@@ -148,7 +154,11 @@ def _layer(layer):
         return entry
     entry |= {"from": list(layer.input.shape[1:]), "to": list(layer.output.shape[1:])}
     if kind == "dense":
-        _require(layer, "flat inputs", "input shape", entry["from"], len(entry["from"]) == 1)
+        if len(entry["from"]) > 1:
+            raise ValueError(
+                "The explorer runs Dense layers on flat inputs. "
+                f"Received: inputs of shape {tuple(entry['from'])} for {_named(layer)}"
+            )
     else:
         _require_plain_convolution(layer)
         entry["stride"] = list(layer.strides)
@@ -160,17 +170,13 @@ def _layer(layer):
 
 
 def _require_plain_convolution(layer):
-    _require(layer, "channels last", "data_format", layer.data_format)
-    _require(layer, "no dilation", "dilation_rate", tuple(layer.dilation_rate))
-    _require(layer, "one group", "groups", getattr(layer, "groups", 1))
-    _require(layer, "no output padding", "output_padding", getattr(layer, "output_padding", None))
-
-
-def _require(layer, wanted, name, value, true=None):
-    if not (value in ("channels_last", (1, 1), 1, None) if true is None else true):
-        raise ValueError(
-            f"The explorer runs layers with {wanted}. Received: {name}={value!r} of {_named(layer)}"
-        )
+    for name, wanted in PLAIN.items():
+        value = getattr(layer, name, wanted)
+        if value != wanted:
+            raise ValueError(
+                f"The explorer runs convolutions with {name}={wanted!r}. "
+                f"Received: {name}={value!r} of {_named(layer)}"
+            )
 
 
 def _named(layer):
