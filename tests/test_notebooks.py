@@ -71,7 +71,9 @@ def test_the_front_page_says_the_same_times():
     for path in chapter_paths():
         opening = section(nbformat.read(path, as_version=4), "What you will learn")
         read, run = re.search(r"Time\*\*: (\d+) minutes to read, (\d+) seconds", opening).groups()
-        row = next(line for line in front.splitlines() if f"{{doc}}`{path.stem}`" in line)
+        row = next(
+            line for line in front.splitlines() if line.startswith(f"| {{doc}}`{path.stem}`")
+        )
         assert f"| {read} min | {run} s |" in row, path.stem
 
 
