@@ -141,6 +141,11 @@ def test_every_cell_that_ends_with_a_figure_describes_it(chapter):
             assert "alt" in cell.metadata.get("mystnb", {}).get("image", {}), cell.id
 
 
+def test_chapters_write_alike(chapter):
+    unlike = r"\w+n't\b|\\mathrm\{KL\}|\]\(\d\d_\w+\.ipynb\)"
+    assert re.findall(unlike, prose(chapter)) == []
+
+
 def test_every_quoted_number_is_glued(chapter):
     code = "\n".join(cell.source for cell in code_cells(chapter))
     names = re.findall(r'glue\(\s*f?"([^"]+)"', code)
