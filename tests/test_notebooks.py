@@ -71,7 +71,9 @@ def test_the_front_page_says_the_same_times():
     for path in chapter_paths():
         opening = section(nbformat.read(path, as_version=4), "What you will learn")
         read, run = re.search(r"Time\*\*: (\d+) minutes to read, (\d+) seconds", opening).groups()
-        row = next(line for line in front.splitlines() if f"{{doc}}`{path.stem}`" in line)
+        row = next(
+            line for line in front.splitlines() if line.startswith(f"| {{doc}}`{path.stem}`")
+        )
         assert f"| {read} min | {run} s |" in row, path.stem
 
 
@@ -137,6 +139,11 @@ def test_every_cell_that_ends_with_a_figure_describes_it(chapter):
         last = cell.source.splitlines()[-1]
         if re.fullmatch(r"fig(ure)?;?|plots\.\w+\(.*\);?", last):
             assert "alt" in cell.metadata.get("mystnb", {}).get("image", {}), cell.id
+
+
+def test_chapters_write_alike(chapter):
+    unlike = r"\w+n't\b|\\mathrm\{KL\}|\]\(\d\d_\w+\.ipynb\)"
+    assert re.findall(unlike, prose(chapter)) == []
 
 
 def test_every_quoted_number_is_glued(chapter):
