@@ -1,4 +1,4 @@
-# make book · make test · make lab · make clean: each enough by itself on a fresh clone.
+# make book · make test · make lab · make bench · make clean: each enough by itself on a fresh clone.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -8,7 +8,7 @@ PAGE := _build/html/index.html
 # What the chapters train is kept in the project, so that `make clean` finds it.
 export VAE_UTILS_CACHE ?= $(CURDIR)/.cache
 
-.PHONY: book test lab outputs clean
+.PHONY: book test lab bench outputs clean
 
 book: $(INSTALLED)
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -17,10 +17,17 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 tests book
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 tests book
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab book
+
+# An hour, on a machine that does nothing else; see benchmarks/README.md.
+BENCHMARKS := time_to_quality one_minute networks arithmetic growth waiting notebooks explorer
+bench: $(INSTALLED)
+	@for name in $(BENCHMARKS); do \
+	  echo "== $$name =="; $(BIN)/python benchmarks/$$name.py || exit 1; \
+	done
 
 # Store the outputs that `make test` compares; see CONTRIBUTING.md.
 outputs: $(INSTALLED)
