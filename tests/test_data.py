@@ -121,7 +121,9 @@ def test_a_download_comes_before_the_bundled_digits_and_is_kept(download, tmp_pa
 def test_the_bundled_digits_come_last_and_never_silently(download, capsys):
     digits = data.load_digits()
     assert (digits.name, digits.origin) == ("bundled digits", "scikit-learn")
-    notice, line = capsys.readouterr().out.splitlines()
+    *lines, line = capsys.readouterr().out.splitlines()
+    notice = " ".join(lines)
+    assert all(len(part) <= 80 for part in lines)  # as wide as a page
     assert "could not be downloaded" in notice
     assert "refused" in notice  # the reason
     assert "The bundled digits are used instead." in notice

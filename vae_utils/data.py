@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 import socket
+import textwrap
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -104,7 +105,8 @@ def load_digits(source="auto"):
         except ConnectionError as error:
             if source == "mnist":
                 raise
-            print(f"{error} The bundled digits are used instead.")
+            notice = f"{error} The bundled digits are used instead."
+            print(textwrap.fill(notice, 80, break_on_hyphens=False))
             digits = _bundled_digits()
     print(digits)
     return digits
