@@ -1,7 +1,6 @@
 """The explorer's networks on a page are Keras's networks, and what cannot be shown is refused."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,13 +10,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from playwright.sync_api import sync_playwright
 
 from vae_utils import evaluation, explorer, losses, models
 
 SCRIPT = (Path(explorer.__file__).parent / "explorer.js").read_text(encoding="utf-8")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 NODE = shutil.which("node")
 ANSWERS = """
 async ({ network, inputs }) => {
@@ -71,18 +67,11 @@ def in_node(network, inputs):
 
 
 @pytest.fixture(scope="module")
-def blank_page():
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine: install the package chromium")
-    arguments = ["--disable-gpu", "--disable-background-networking"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        arguments.append("--no-sandbox")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
-        page = browser.new_page()
-        page.add_script_tag(content=SCRIPT)
-        yield page
-        browser.close()
+def blank_page(browser):
+    page = browser.new_page()
+    page.add_script_tag(content=SCRIPT)
+    yield page
+    page.close()
 
 
 @pytest.fixture(params=["node", "chromium"])

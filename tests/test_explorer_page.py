@@ -1,58 +1,32 @@
 """The explorer on a built page, from the file system, without a network.
 
-These tests need `make book` first, and a Chromium; where either is missing they say so and skip.
+Like those of `test_site.py` these tests need `make book` first, and a Chromium.
 """
 
-import os
 import re
-import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from vae_utils import data, explorer, training
 
-SITE = Path(__file__).parent.parent / "_build" / "html"
-PAGES = [path for path in SITE.glob("book/*.html") if "latent-explorer" in path.read_text()]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+PAGES = ("book/index", "book/05_latent_plot")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 THREE = [(0.3, 0.25), (0.6, 0.2), (0.62, 0.35), (0.45, 0.48), (0.65, 0.6), (0.6, 0.78), (0.3, 0.75)]
 STATE = "document.querySelector('.latent-explorer').explorer.state"
 
-pytestmark = [
-    pytest.mark.skipif(BROWSER is None, reason="no Chromium: install the package chromium"),
-    pytest.mark.skipif(not PAGES, reason="the book is not built: run `make book` first"),
-    pytest.mark.skipif(
-        (SITE.parent / "unfinished").exists(), reason="the last `make book` did not finish"
-    ),
-]
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    arguments = ["--disable-gpu", "--disable-background-networking"]
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        arguments.append("--no-sandbox")
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=BROWSER, args=arguments)
-        yield chromium
-        chromium.close()
-
 
 @pytest.fixture
-def opened(chromium):
+def opened(browser, site):
     """Return a function that opens a page offline, up to its explorer."""
     contexts = []
 
-    def opened(path=PAGES[0], viewport=WIDE, **options):
-        contexts.append(chromium.new_context(offline=True, viewport=viewport, **options))
+    def opened(name=PAGES[0], viewport=WIDE, **options):
+        contexts.append(browser.new_context(offline=True, viewport=viewport, **options))
         page = contexts[-1].new_page()
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
-        page.goto(path.as_uri())
+        page.goto((site / f"{name}.html").as_uri())
         return page
 
     yield opened
@@ -108,20 +82,21 @@ def pixels(page, name):
     return np.reshape(levels, (*size, 4))[..., :3].mean(axis=-1)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_it_comes_alive_offline_on_every_page(path, opened):
-    page = alive(opened(path))
+@pytest.mark.parametrize("name", PAGES)
+def test_it_comes_alive_offline_on_every_page(name, opened):
+    page = alive(opened(name))
     assert page.errors == []
     assert part(page, "plane").is_visible()
     assert not page.locator(".latent-explorer .still").is_visible()
 
 
-def test_the_pages_share_one_file_of_at_most_1_5_mb_and_load_it_on_sight():
-    (file,) = SITE.glob("_static/explorer-*.js")
-    assert file.stat().st_size <= 1.5e6
-    for path in PAGES:
-        assert f'script.src = "../_static/{file.name}"' in path.read_text()
-        assert path.stat().st_size < 1.5e6
+def test_the_pages_share_one_file_of_at_most_1500_kB(site):
+    one, other = (
+        re.findall(r"_static/explorer-\w+\.js", (site / f"{name}.html").read_text())
+        for name in PAGES
+    )
+    assert one == other
+    assert (site / one[0]).stat().st_size <= 1_500_000
 
 
 def test_nothing_is_loaded_before_the_explorer_comes_into_view(opened):
@@ -287,11 +262,11 @@ def test_without_javascript_there_is_a_picture_of_the_plane(opened):
     assert "With JavaScript" in page.locator(".latent-explorer figcaption").inner_text()
 
 
-def test_a_browser_that_lacks_something_shows_the_picture_and_says_what(opened, chromium):
-    context = chromium.new_context(offline=True)
+def test_a_browser_that_lacks_something_shows_the_picture_and_says_what(browser, site):
+    context = browser.new_context(offline=True)
     context.add_init_script("delete window.DecompressionStream")
     page = context.new_page()
-    page.goto(PAGES[0].as_uri())
+    page.goto((site / f"{PAGES[0]}.html").as_uri())
     page.locator(".latent-explorer").scroll_into_view_if_needed()
     page.wait_for_function(
         "document.querySelector('.latent-explorer figcaption').innerText.includes('lacks Decomp')"
