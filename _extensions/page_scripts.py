@@ -25,6 +25,14 @@ MATHJAX_FILES = (
 CHOOSE_THEME = """(({ dataset }) => {
   if (dataset.theme === "auto")
     dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  let onScreen;
+  addEventListener("beforeprint", () => {
+    onScreen = dataset.theme;
+    dataset.theme = "light"; // on white paper
+  });
+  addEventListener("afterprint", () => {
+    dataset.theme = onScreen;
+  });
 })(document.documentElement);"""
 
 
