@@ -21,7 +21,7 @@ READING_ORDER = [
     TOC["root"],
     *(page["file"] for part in TOC["parts"] for page in part["chapters"]),
 ]
-PAGES = [*READING_ORDER, "genindex", "search", "404"]
+PAGES = [*READING_ORDER, "genindex", "search"]
 TEXT_FILES = (".html", ".css", ".js", ".json", ".svg")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -99,6 +99,10 @@ def test_one_reads_from_page_to_page(site, link, order):
         target = parse(page).neighbours.get(link)
         page = (page.parent / target).resolve() if target else None
     assert walked == order
+
+
+def test_the_page_for_what_is_not_there_leads_back(site):
+    assert {"book/index.html", "search.html"} <= set(parse(site / "404.html").targets)
 
 
 @pytest.fixture(scope="module")
