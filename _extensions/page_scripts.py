@@ -22,9 +22,18 @@ MATHJAX_FILES = (
     "sre/mathmaps/nemeth.json",
 )
 
+# Upstream: https://github.com/pydata/pydata-sphinx-theme/issues/1857
 CHOOSE_THEME = """(({ dataset }) => {
   if (dataset.theme === "auto")
     dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  let onScreen;
+  addEventListener("beforeprint", () => {
+    onScreen = dataset.theme;
+    dataset.theme = "light"; // on white paper
+  });
+  addEventListener("afterprint", () => {
+    dataset.theme = onScreen;
+  });
 })(document.documentElement);"""
 
 

@@ -1,5 +1,6 @@
 """The repository's address is read from one place, and nothing leads nowhere without it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,9 +8,16 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "_extensions"))
 import repository
+
+EXTENSIONS = str(Path(__file__).parent.parent / "_extensions")
+CONFIGURATION = f"""
+import sys
+sys.path.insert(0, {EXTENSIONS!r})
+extensions = ["myst_nb", "repository"]
+html_theme = "sphinx_book_theme"
+nb_execution_mode = "off"
+"""
 
 
 @pytest.fixture
@@ -73,6 +81,47 @@ def test_what_the_theme_was_told_before_is_kept():
     assert config.html_theme_options["logo"] == {"text": "A book"}
     assert config.html_theme_options["repository_url"] == "https://gitlab.com/someone/a-book"
     assert "colab_url" not in config.html_theme_options["launch_buttons"]  # opens GitHub's only
+
+
+@pytest.fixture
+def built(tmp_path):
+    """Build a book of one notebook; return its page, and the folder of the site."""
+
+    def build(**environ):
+        (tmp_path / "conf.py").write_text(CONFIGURATION)
+        cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_code_cell("1")]
+        kernel = {"name": "python3", "display_name": "Python 3"}
+        metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+        nbformat.write(notebook, tmp_path / "index.ipynb")
+        command = [sys.executable, "-m", "sphinx", "-q", "-W", tmp_path, tmp_path / "site"]
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("GITHUB_")}
+        subprocess.run(command, check=True, env=clean | environ)
+        return (tmp_path / "site" / "index.html").read_text(), tmp_path / "site"
+
+    return build
+
+
+def test_with_an_address_each_page_can_be_run_edited_and_shared(built):
+    page, site = built(GITHUB_SERVER_URL="https://github.com", GITHUB_REPOSITORY="someone/a-book")
+    assert "https://mybinder.org/v2/gh/someone/a-book/main?urlpath=lab/tree/index.ipynb" in page
+    colab = "https://colab.research.google.com/github/someone/a-book/blob/colab/index.ipynb"
+    assert colab in page
+    assert "https://github.com/someone/a-book/edit/main/index.ipynb" in page
+    assert "https://github.com/someone/a-book/issues/new" in page
+    assert '<meta property="og:url" content="https://someone.github.io/a-book/index.html"' in page
+    assert "https://someone.github.io/a-book/index.html" in (site / "sitemap.xml").read_text()
+    copy = nbformat.read(site / "_sources" / "index.ipynb", as_version=4)
+    assert [cell.source for cell in copy.cells if cell.id == "install-vae-utils"]
+
+
+def test_without_an_address_nothing_leads_nowhere(built):
+    page, site = built()
+    for word in ("mybinder", "colab", "issues/new", "/edit/", "og:url"):
+        assert word not in page
+    assert not (site / "sitemap.xml").exists()
+    copy = nbformat.read(site / "_sources" / "index.ipynb", as_version=4)
+    assert [cell.source for cell in copy.cells] == ["# Title", "1"]
 
 
 def test_a_copy_installs_the_module_before_it_is_imported():
