@@ -492,6 +492,7 @@ var LatentExplorer = (() => {
     });
 
     function restyle() {
+      if (!root.isConnected) return;  // a notebook has replaced this output
       const style = getComputedStyle(part("plane")), probe = getComputedStyle(part("z1"));
       const [paper, ink] = [style.backgroundColor, style.color].map(channels);
       theme = { paper, ink, accent: channels(probe.accentColor), dark: paper[0] < ink[0] };

@@ -21,7 +21,6 @@ from vae_utils import plots
 IMAGE_SHAPE = (28, 28, 1)
 IMAGES_PER_LABEL = 20
 POINTS = 2000
-STEPS_PER_RMS = 16  # fine enough to cost 0.1 nats or so, coarse enough to compress well
 KINDS = {
     layer: layer.__name__.lower()
     for layer in (
@@ -194,14 +193,9 @@ def _turned(layer, kernel):
 
 
 def _rounded(kernel):
-    """Return a kernel as whole steps, -127 to 127, and the size of a step for each output unit.
-
-    The step is a fixed part of the unit's root mean square, so that most units need few of the
-    8 bits, and deflate saves the rest.
-    """
-    axes = tuple(range(kernel.ndim - 1))
-    rms, largest = np.sqrt(np.mean(kernel**2, axis=axes)), np.abs(kernel).max(axis=axes)
-    step = np.maximum(np.maximum(rms / STEPS_PER_RMS, largest / 127), 1e-30).astype("float32")
+    """Return a kernel as whole steps, -127 to 127, and the size of a step for each output unit."""
+    largest = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
+    step = np.maximum(largest / 127, 1e-30).astype("float32")
     return np.rint(kernel / step).astype("float32"), step
 
 
