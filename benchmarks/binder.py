@@ -39,12 +39,11 @@ def memory():
 def run(notebook, folder):
     """Run one notebook; return its seconds, the peak memory in MiB, and what came of it."""
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", notebook]
+    command += ["--ExecutePreprocessor.timeout=300", "--output-dir", folder]
     environment = os.environ | {"VAE_UTILS_CACHE": str(folder / notebook.stem)}
     with (folder / "log").open("w+") as log:
         start, peak = time.perf_counter(), 0
-        process = subprocess.Popen(
-            [*command, "--output-dir", folder], env=environment, stdout=log, stderr=log
-        )
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         while process.poll() is None and peak <= LIMIT:
             time.sleep(0.1)
             peak = max(peak, memory())
