@@ -31,6 +31,7 @@ CONV_CHANGES = {
 EPOCHS = {"dense": (2,), "conv": (1, 3)}
 LONG = {"dense": (1, 2, 4, 8, 16, 30), "conv": (1, 2, 3)}  # with all changes
 SEEDS = 3
+KERAS_RATE = 1e-3  # Adam's default
 
 
 def measure(architecture, epochs, seed, settings):
@@ -49,7 +50,7 @@ def measure(architecture, epochs, seed, settings):
     if settings["mean_image"]:
         training.start_at_mean_image(vae, digits.train_levels)
     images = training.batches(digits.train_levels, settings["batch"])
-    rate = keras.optimizers.Adam().learning_rate
+    rate = KERAS_RATE
     if settings["schedule"]:
         steps = len(images) * epochs
         rate = training.warm_up_and_decay(training.PEAK_LEARNING_RATE, steps)

@@ -16,7 +16,7 @@ from tqdm.keras import TqdmCallback
 from vae_utils import cache, losses, models, notebook
 
 BATCH_SIZE = 200
-PEAK_LEARNING_RATE = 5e-3
+PEAK_LEARNING_RATE = 6e-3
 STEPS_PER_EXECUTION = 20
 
 
