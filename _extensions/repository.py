@@ -40,7 +40,7 @@ def setup(app):
     if address:
         app.setup_extension("sphinxext.opengraph")
         app.connect("config-inited", lambda app, config: configure(config, address))
-        app.connect("html-page-context", _lead_colab_to_its_branch, priority=900)
+        app.connect("html-page-context", _settle_launch_buttons, priority=900)
         app.connect("build-finished", lambda app, error: _write_copies(app, error, address))
         app.connect("build-finished", _write_site_map)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -92,8 +92,11 @@ def with_install_cell(notebook, address):
     return notebook
 
 
-def _lead_colab_to_its_branch(app, page, template, context, doctree):
-    for group in context.get("header_buttons", []):
+def _settle_launch_buttons(app, page, template, context, doctree):
+    groups = context.get("header_buttons", [])
+    if not app.env.doc2path(page).endswith(".ipynb"):  # Binder and Colab open notebooks only
+        groups[:] = [group for group in groups if group.get("label") != "launch-buttons"]
+    for group in groups:
         for button in group.get("buttons", []):
             if button["text"] == "Colab":
                 button["url"] = button["url"].replace(f"/blob/{BRANCH}/", f"/blob/{COLAB_BRANCH}/")
