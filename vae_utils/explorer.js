@@ -220,15 +220,20 @@ var LatentExplorer = (() => {
       const context = this.ground.getContext("2d");
       context.scale(this.ratio, this.ratio);
       this.ellipses(context, [0, 0], [1, 1], rgb(theme.ink, 0.45), [3, 4]);
-      const byLabel = new Map(), dot = this.labels.length < 1000 ? 3 : 2;
+      const byLabel = new Map(), places = [], dot = this.labels.length < 1000 ? 3 : 2;
       this.labels.forEach((label, i) => {
         const z = [this.points[2 * i], this.points[2 * i + 1]];
         if (!byLabel.has(label)) byLabel.set(label, []);
         byLabel.get(label).push(z);
         context.fillStyle = rgb(this.colorOf(label), 0.7);
         const [x, y] = this.place(z);
+        places.push([x, y]);
         context.fillRect(x - dot / 2, y - dot / 2, dot, dot);
       });
+      const inset = this.side / 6 + 6, far = this.side - inset;
+      const covers = ([cx, cy]) => places.filter(([x, y]) => Math.hypot(x - cx, y - cy) < inset).length;
+      this.lens = [[inset, inset], [far, inset], [inset, far], [far, far]]
+        .sort((a, b) => covers(a) - covers(b))[0];
       context.textAlign = "center";
       context.textBaseline = "middle";
       context.font = "600 12px system-ui, sans-serif";
@@ -292,21 +297,22 @@ var LatentExplorer = (() => {
       }
     }
 
-    /** Draw the surroundings of the posterior's mean, enlarged, in the upper left corner. */
+    /** Draw the surroundings of the posterior's mean, enlarged, in the emptiest corner. */
     drawLens(context, state) {
-      const radius = this.side / 6, centre = radius + 6, [x, y] = this.place(state.posterior.mean);
+      const radius = this.side / 6, [cx, cy] = this.lens, [x, y] = this.place(state.posterior.mean);
       context.save();
       context.beginPath();
-      context.arc(centre, centre, radius, 0, 2 * Math.PI);
+      context.arc(cx, cy, radius, 0, 2 * Math.PI);
       context.fillStyle = rgb(this.theme.paper);
       context.fill();
       context.strokeStyle = rgb(this.theme.ink, 0.6);
       context.lineWidth = 1;
       context.stroke();
       context.fillStyle = rgb(this.theme.ink);
-      context.fillText(`×${LENS}`, 2 * centre - 6, 2 * centre - 6);
+      const inwards = [cx, cy].map((value) => value + 0.85 * radius * Math.sign(this.side / 2 - value));
+      context.fillText(`×${LENS}`, ...inwards);
       context.clip();
-      context.translate(centre, centre);
+      context.translate(cx, cy);
       context.scale(LENS, LENS);
       context.translate(-x, -y);
       this.drawMoving(context, state, LENS);
