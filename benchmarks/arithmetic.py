@@ -37,8 +37,8 @@ def training_rate(levels, batch_size):
     from vae_utils import models, training
 
     vae = models.build_vae("dense")
-    training.prepare(vae, levels, EPOCHS, batch_size)
     images, seconds = training.batches(levels, batch_size), []
+    training.prepare(vae, images, EPOCHS)
     for _ in range(1 + EPOCHS):
         start = time.perf_counter()
         vae.fit(images, shuffle=False, verbose=0)

@@ -62,8 +62,8 @@ def measure(images, latent_dim, width):
 
     levels = data.load_digits().train_levels[:images]
     vae = dense_vae(latent_dim, width)
-    training.prepare(vae, levels, 4)
     pipeline = training.batches(levels)
+    training.prepare(vae, pipeline, 4)
     vae.fit(pipeline, shuffle=False, verbose=0)
     seconds = epoch_seconds(vae, pipeline, 3)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -95,8 +95,9 @@ def measure_stream(path, images, way):
 
     vae = dense_vae(2, 384)
     first = np.fromfile(path, "uint8", 784 * 2000).reshape(-1, 28, 28, 1)
-    training.prepare(vae, first, 1)
-    vae.fit(training.batches(first), shuffle=False, verbose=0)
+    small = training.batches(first)
+    training.prepare(vae, small, 1)
+    vae.fit(small, shuffle=False, verbose=0)
     in_use = int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     cap = in_use * 1024 + HEADROOM
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))

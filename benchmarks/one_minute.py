@@ -14,12 +14,11 @@ import time
 
 import machine
 
-PLAIN = {"schedule": False, "he": False, "mean_image": False, "batch": 128, "per_call": 1}
+PLAIN = {"schedule": False, "he": False, "batch": 128, "per_call": 1}
 CHANGES = {  # each line is added to those above it
     "plain": {},
     "+ schedule": {"schedule": True},
     "+ He's weights": {"he": True},
-    "+ mean image": {"mean_image": True},
     "+ batches of 200, 20 steps per call": {"batch": 200, "per_call": 20},
 }
 CONV_CHANGES = {
@@ -47,8 +46,6 @@ def measure(architecture, epochs, seed, settings):
         if getattr(layer, "activation", None) is keras.activations.relu:
             start = "he_uniform" if settings["he"] else "glorot_uniform"
             layer.kernel.assign(keras.initializers.get(start)(layer.kernel.shape))
-    if settings["mean_image"]:
-        training.start_at_mean_image(vae, digits.train_levels)
     images = training.batches(digits.train_levels, settings["batch"])
     rate = KERAS_RATE
     if settings["schedule"]:

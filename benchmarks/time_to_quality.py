@@ -76,8 +76,8 @@ def train_fast(digits, epochs, seed):
 
     start = time.perf_counter()
     vae = models.build_vae("dense", seed=seed)
-    training.prepare(vae, digits.train_levels, epochs)
     images = training.batches(digits.train_levels)
+    training.prepare(vae, images, epochs)
     vae.fit(images, epochs=epochs, shuffle=False, verbose=0)
     seconds = time.perf_counter() - start
     return seconds, [-evaluation.elbo(vae, digits.x_test)]

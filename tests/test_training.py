@@ -118,38 +118,6 @@ def test_a_batch_that_cannot_be_filled_is_refused(small, batch_size):
         training.batches(small.train_levels, batch_size)
 
 
-# The start
-
-
-@pytest.mark.parametrize("architecture", ["conv", "dense", "linear"])
-def test_an_untrained_vae_starts_at_the_mean_image(small, architecture):
-    vae = models.build_vae(architecture, image_shape=(4, 4, 1))
-    training.start_at_mean_image(vae, small.train_levels)
-    start = vae.decode_mean(np.zeros((1, 2)))[
-        0
-    ]  # where the other weights of the output add nothing
-    expected = {
-        "dense": (40 * small.x_train.mean(axis=0) + 1) / 42,
-        "conv": np.full((4, 4, 1), (40 * small.x_train.mean() + 1) / 42),
-        "linear": small.x_train.mean(axis=0),
-    }
-    np.testing.assert_allclose(start, expected[architecture], atol=1e-6)
-
-
-def test_ink_that_was_never_seen_stays_possible(small):
-    vae = models.build_vae("dense", image_shape=(4, 4, 1))
-    training.start_at_mean_image(vae, np.zeros_like(small.train_levels))
-    assert np.all(np.isfinite(vae.decode(np.zeros((1, 2)))))
-
-
-def test_a_trained_output_bias_is_left_alone(small):
-    vae = linear_vae()
-    training.train(vae, small, epochs=1, batch_size=10, progress=False)
-    trained = np.array(vae.decoder.weights[-1])
-    training.start_at_mean_image(vae, small.train_levels)
-    np.testing.assert_array_equal(vae.decoder.weights[-1], trained)
-
-
 # The learning rate
 
 

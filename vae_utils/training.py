@@ -7,9 +7,7 @@ import sys
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
-from scipy import special
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
@@ -74,38 +72,18 @@ def warm_up_and_decay(peak, steps):
     )
 
 
-def start_at_mean_image(vae, levels):
-    """Set the decoder's output bias so that an untrained VAE starts at the mean image.
-
-    Otherwise the first epoch goes into learning where there is never any ink. A bias that is no
-    longer zero has been trained and stays as it is.
+def prepare(vae, images, epochs, learning_rate=PEAK_LEARNING_RATE):
+    """Compile a VAE as `train` does: Adam with `warm_up_and_decay`, planned for these epochs.
 
     Args:
-        vae: a `models.VAE` whose decoder ends in a bias for each pixel, or for each channel.
-        levels: grey levels of the training images, uint8, shape `(n, height, width, channels)`.
+        vae: a `models.VAE`.
+        images: what it will be fitted to, `batches` of images.
+        epochs: number of passes over them.
+        learning_rate: the schedule's peak.
     """
-    bias = vae.decoder.weights[-1]
-    if np.any(bias):
-        return
-    mean = levels.mean(axis=0) / 255
-    mean = mean.ravel() if bias.shape == (mean.size,) else mean.mean(axis=(0, 1))
-    if vae.likelihood == "bernoulli":
-        mean = special.logit((len(levels) * mean + 1) / (len(levels) + 2))  # no pixel is certain
-    bias.assign(mean)
-
-
-def prepare(vae, levels, epochs, batch_size=BATCH_SIZE, learning_rate=PEAK_LEARNING_RATE):
-    """Compile a VAE as `train` does: Adam with `warm_up_and_decay`, a start at the mean image.
-
-    Args:
-        vae, epochs, batch_size, learning_rate: as `train`.
-        levels: grey levels of the training images, as `batches`.
-    """
-    start_at_mean_image(vae, levels)
-    steps = len(levels) // batch_size
     vae.compile(
-        keras.optimizers.Adam(warm_up_and_decay(learning_rate, steps * epochs)),
-        steps_per_execution=min(STEPS_PER_EXECUTION, steps),
+        keras.optimizers.Adam(warm_up_and_decay(learning_rate, len(images) * epochs)),
+        steps_per_execution=min(STEPS_PER_EXECUTION, len(images)),
     )
 
 
@@ -142,7 +120,7 @@ def train(
         ValueError, FloatingPointError: as `models.VAE.fit`.
     """
     images = batches(digits.train_levels, batch_size)
-    prepare(vae, digits.train_levels, epochs, batch_size, learning_rate)
+    prepare(vae, images, epochs, learning_rate)
     callbacks = list(callbacks)
     if progress:
         callbacks.append(progress_bar(vae.name, epochs))
