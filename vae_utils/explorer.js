@@ -190,7 +190,8 @@ var LatentExplorer = (() => {
     constructor(canvas, points, labels, colors) {
       Object.assign(this, { canvas, points, labels, colors });
       const far = Array.from(points, Math.abs).sort((a, b) => a - b);
-      this.reach = Math.max(3, 1.05 * far[Math.floor(0.99 * (far.length - 1))]);
+      const most = Math.max(3, 1.05 * far[Math.floor(0.99 * (far.length - 1))]);
+      this.reach = Math.ceil(100 * most) / 100;  // the sliders count in hundredths
     }
 
     /** Position on the canvas, in CSS pixels, of a point of the plane; and back. */
