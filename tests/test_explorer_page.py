@@ -213,6 +213,8 @@ def test_the_words_say_what_is_seen(page):
     assert words.get_attribute("aria-live") == "polite"
 
 
+# Where the model is not in the cache it is trained here, and Keras lets NumPy copy its variables.
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 def test_the_page_shows_the_pixels_that_keras_computes(page):
     """The model is the one that the build trained or found, with the digits that it found."""
     digits = data.load_digits()
