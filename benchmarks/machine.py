@@ -7,25 +7,24 @@ import statistics
 import subprocess
 import sys
 from datetime import date
+from importlib.metadata import distributions, version
 
 
-def in_fresh_process(program, *arguments, env=None):
+def in_fresh_process(program, *arguments):
     """Run `program --one …` alone; return the figures that it prints as its last line, as JSON."""
     command = [sys.executable, program, "--one", *map(str, arguments)]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"} | (env or {})
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return json.loads(output.stdout.splitlines()[-1])
 
 
 def description():
     """Return date, processor, cores and versions in a line."""
-    from importlib.metadata import version
-
     names = ("tensorflow-cpu", "tensorflow")
-    tensorflow = next(filter(None, (_version_or_none(name) for name in names)))
+    installed = next(name for name in names if list(distributions(name=name)))
     return (
         f"{date.today()}, {_processor()}, {os.cpu_count()} cores, Python "
-        f"{platform.python_version()}, TensorFlow {tensorflow}, Keras {version('keras')}"
+        f"{platform.python_version()}, TensorFlow {version(installed)}, Keras {version('keras')}"
     )
 
 
@@ -39,15 +38,6 @@ def table(header, rows):
     """Return a Markdown table; `header` and each row are sequences of texts."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-def _version_or_none(package):
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor():

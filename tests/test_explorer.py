@@ -104,20 +104,19 @@ def test_the_script_encodes_as_keras_does(vae, digits, answers):
     np.testing.assert_allclose(here[:, 1], log_var, rtol=0, atol=1e-3)
 
 
+def hold_encoder_to_keras(page, vae, x, atol):
+    network, inputs = explorer.export(vae)["encoder"], x.reshape(len(x), -1).tolist()
+    (here,) = page.evaluate(ANSWERS, {"network": network, "inputs": inputs})
+    keras_says = explorer.rounded(vae).encode(x)
+    np.testing.assert_allclose(here, np.concatenate(keras_says), rtol=0, atol=atol)
+
+
 @pytest.mark.parametrize("activation", explorer.ACTIVATIONS)
 def test_the_script_knows_the_activations(activation, digits, blank_page):
     vae = chain(
         layers.Flatten(), layers.Dense(9), layers.Activation(activation), layers.Dropout(0.5)
     )
-    (here,) = blank_page.evaluate(
-        ANSWERS,
-        {
-            "network": explorer.export(vae)["encoder"],
-            "inputs": [digits.x_test[0].ravel().tolist()],
-        },
-    )
-    keras_says = explorer.rounded(vae).encode(digits.x_test[:1])
-    np.testing.assert_allclose(here, np.concatenate(keras_says), rtol=0, atol=1e-4)
+    hold_encoder_to_keras(blank_page, vae, digits.x_test[:1], atol=1e-4)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])
@@ -130,15 +129,7 @@ def test_the_script_pads_and_strides_as_keras_does(
         layers.Conv2D(3, kernel_size, strides=strides, padding=padding, use_bias=False),
         layers.Conv2DTranspose(2, kernel_size, strides=strides, padding=padding),
     )
-    (here,) = blank_page.evaluate(
-        ANSWERS,
-        {
-            "network": explorer.export(vae)["encoder"],
-            "inputs": [digits.x_test[0].ravel().tolist()],
-        },
-    )
-    keras_says = explorer.rounded(vae).encode(digits.x_test[:1])
-    np.testing.assert_allclose(here, np.concatenate(keras_says), rtol=0, atol=1e-3)
+    hold_encoder_to_keras(blank_page, vae, digits.x_test[:1], atol=1e-3)
 
 
 # Rounding
