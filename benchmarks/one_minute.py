@@ -14,28 +14,40 @@ import time
 
 import machine
 
-PLAIN = {"schedule": False, "he": False, "batch": 128, "per_call": 1}
-CHANGES = {  # each line is added to those above it
+PLAIN = {"schedule": False, "he": False, "batch": 128, "per_call": 1, "mean_image": False}
+CHANGES = {  # each is added to those above it
     "plain": {},
     "+ schedule": {"schedule": True},
     "+ He's weights": {"he": True},
-    "+ batches of 200, 20 steps per call": {"batch": 200, "per_call": 20},
-}
-CONV_CHANGES = {
-    "plain": {},
-    "+ schedule": {"schedule": True},
-    "+ He's weights": {"he": True},
+    "+ batches of 200": {"batch": 200},
     "+ 20 steps per call": {"per_call": 20},
+    "+ bias at the mean image": {"mean_image": True},
 }
-EPOCHS = {"dense": (2,), "conv": (1, 3)}
-LONG = {"dense": (1, 2, 4, 8, 16, 30), "conv": (1, 2, 3)}  # with all changes
-SEEDS = 3
+RECIPES = {  # which of the changes, for how many epochs
+    "dense": {
+        "plain": (2, 10),
+        "+ schedule": (2,),
+        "+ He's weights": (2,),
+        "+ batches of 200": (2,),
+        "+ 20 steps per call": (1, 2, 4, 10, 30),
+        "+ bias at the mean image": (2,),
+    },
+    "conv": {
+        "plain": (1, 3),
+        "+ schedule": (3,),
+        "+ He's weights": (3,),
+        "+ batches of 200": (3,),
+        "+ 20 steps per call": (1, 3),
+    },
+}
+SEEDS = {"dense": 3, "conv": 1}
 KERAS_RATE = 1e-3  # Adam's default
 
 
 def measure(architecture, epochs, seed, settings):
     """Train one network in this process; print seconds and test −ELBO as a line of JSON."""
     import keras
+    from scipy import special
 
     from vae_utils import data, evaluation, models, training
 
@@ -46,6 +58,9 @@ def measure(architecture, epochs, seed, settings):
         if getattr(layer, "activation", None) is keras.activations.relu:
             start = "he_uniform" if settings["he"] else "glorot_uniform"
             layer.kernel.assign(keras.initializers.get(start)(layer.kernel.shape))
+    if settings["mean_image"]:
+        mean_image = (digits.train_levels.mean(axis=0) + 0.5) / 256  # neither 0 nor 1
+        vae.decoder.weights[-1].assign(special.logit(mean_image.ravel()))
     images = training.batches(digits.train_levels, settings["batch"])
     rate = KERAS_RATE
     if settings["schedule"]:
@@ -58,52 +73,45 @@ def measure(architecture, epochs, seed, settings):
     print(json.dumps({"seconds": seconds, "loss": -evaluation.elbo(vae, digits.x_test)}))
 
 
-def trainings(architecture, epochs, settings, seeds=SEEDS):
-    """Return seconds and losses of trainings with one seed each, in processes of their own."""
-    recipe = json.dumps(settings)
-    runs = [
-        machine.in_fresh_process(__file__, architecture, epochs, seed, recipe)
-        for seed in range(seeds)
-    ]
-    return [[run[key] for run in runs] for key in ("seconds", "loss")]
+def plan():
+    """Yield architecture, name of the last change, epochs and settings of each point."""
+    for architecture, recipes in RECIPES.items():
+        settings = dict(PLAIN)
+        for name, epochs_list in recipes.items():
+            settings |= CHANGES[name]
+            for epochs in epochs_list:
+                yield architecture, name, epochs, dict(settings)
 
 
 def main(figure):
     print(machine.description(), "\n")
-    rows, points = [], {}
-    for architecture, changes in (("dense", CHANGES), ("conv", CONV_CHANGES)):
-        settings = dict(PLAIN)
-        seeds = SEEDS if architecture == "dense" else 1
-        for name, change in changes.items():
-            settings |= change
-            for epochs in EPOCHS[architecture]:
-                seconds, losses = trainings(architecture, epochs, settings, seeds)
-                rows.append(_row(architecture, name, epochs, seconds, losses))
-                points.setdefault((architecture, name), []).append((seconds, losses))
-        for epochs in LONG[architecture]:
-            seconds, losses = trainings(architecture, epochs, settings, seeds)
-            rows.append(_row(architecture, "all of these", epochs, seconds, losses))
-            points.setdefault((architecture, "all of these"), []).append((seconds, losses))
-        print(f"{architecture} done", flush=True)
+    runs = {}
+    for seed in range(max(SEEDS.values())):  # outermost, so that a slow minute hits all rows
+        for architecture, name, epochs, settings in plan():
+            if seed < SEEDS[architecture]:
+                arguments = architecture, epochs, seed, json.dumps(settings)
+                run = machine.in_fresh_process(__file__, *arguments)
+                runs.setdefault((architecture, name, epochs), []).append(run)
+    rows, lines = [], {}
+    for point, of_point in runs.items():
+        seconds, losses = ([run[key] for run in of_point] for key in ("seconds", "loss"))
+        rows.append([*point, machine.spread(seconds), machine.spread(losses)])
+        medians = statistics.median(seconds), statistics.median(losses)
+        lines.setdefault(point[:2], []).append(medians)
     header = ["network", "recipe", "epochs", "seconds", "test −ELBO, nats"]
     print(machine.table(header, rows))
     if figure:
-        draw(points, figure)
+        draw(lines, figure)
 
 
-def _row(architecture, name, epochs, seconds, losses):
-    return [architecture, name, epochs, machine.spread(seconds), machine.spread(losses)]
-
-
-def draw(points, path):
+def draw(lines, path):
     """Draw the medians: −ELBO against seconds, one line for each recipe."""
     import matplotlib.pyplot as plt
 
     fig, ax = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for (architecture, name), runs in points.items():
-        x, y = zip(*((statistics.median(s), statistics.median(ls)) for s, ls in runs))
+    for (architecture, name), points in lines.items():
         style = "o-" if architecture == "dense" else "s--"
-        ax.plot(x, y, style, ms=5, label=f"{architecture}: {name}")
+        ax.plot(*zip(*points), style, ms=5, label=f"{architecture}: {name}")
     ax.set(xscale="log", xlabel="seconds of training", ylabel="negative ELBO, nats per test image")
     ticks = [1, 2, 5, 10, 20, 60]
     ax.set_xticks(ticks, ticks, minor=False)
