@@ -17,7 +17,7 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 tests book
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 -n 2 --dist loadfile tests book
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab book

@@ -5,17 +5,29 @@ on the installed packages and on the digits that were found. Each state of these
 outputs of its own, so that a change in one of them runs the notebooks again, and going back to an
 earlier state costs nothing.
 
+Notebooks without outputs in the cache run two at a time: much of their time goes to importing,
+tracing and drawing, which keep one processor busy. Those about seconds run alone.
+
 A build that was interrupted, or that ended with a warning, leaves a mark: the next one starts from
 the sources instead of trusting half-written pages, and sees the same warning again.
 """
 
+import contextlib
 import hashlib
 import os
 import shutil
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+
+from jupyter_cache import get_cache
+from jupyter_cache.executors import load_executor
+from jupyter_cache.readers import NbReadError
+from sphinx.util import logging
 
 from vae_utils import data
 
+ALONE = {"03_architecture", "04_training"}  # they compare seconds
+AT_A_TIME = 2  # each kernel holds TensorFlow
 MARK = "unfinished"
 STATE = "state"
 
@@ -35,8 +47,30 @@ def setup(app):
         config.nb_execution_cache_path = str(build / ".jupyter_cache" / state)
 
     app.connect("config-inited", use_cache_of_state)
+    app.connect("env-before-read-docs", _run_side_by_side)
     app.connect("build-finished", _remove_mark)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
+
+
+def _run_side_by_side(app, env, docnames):
+    """Fill the cache. A notebook that fails here is run again, alone, by MyST-NB, which reports."""
+    if app.config.nb_execution_mode != "cache":
+        return
+    paths = [str(env.doc2path(name)) for name in sorted(docnames)]
+    notebooks = [p for p in paths if Path(p).suffix == ".ipynb" and Path(p).stem not in ALONE]
+    if not notebooks:
+        return
+    logging.getLogger(__name__).info("running what is not cached, %d at a time", AT_A_TIME)
+    cache = get_cache(app.config.nb_execution_cache_path)
+    uris = [cache.add_nb_to_project(path).uri for path in notebooks]
+
+    def run(uri):
+        with contextlib.suppress(NbReadError):  # Sphinx will name the file
+            executor = load_executor("local-serial", cache)
+            executor.run_and_cache(filter_uris=[uri], timeout=app.config.nb_execution_timeout)
+
+    with ThreadPool(AT_A_TIME) as pool:  # of daemons: Ctrl-C ends them, and so their kernels
+        pool.map(run, uris, chunksize=1)
 
 
 def _state(root):

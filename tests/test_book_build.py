@@ -1,0 +1,98 @@
+"""What a build runs: what is missing or stale, two notebooks at a time, and no more."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import book_build
+import nbformat
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+CONFIGURATION = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY / "_extensions")!r})
+extensions = ["myst_nb", "book_build"]
+nb_execution_mode = "cache"
+root_doc = "one"
+exclude_patterns = ["_build"]
+"""
+NOTE_THE_RUN = "from pathlib import Path; Path('runs').open('a').write('{name} ')"
+MEET = """
+import time
+Path('{name}').touch()
+end = time.monotonic() + 60
+while not Path('{other}').exists():
+    assert time.monotonic() < end, "the other did not come"
+    time.sleep(0.05)
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Return a book of two notebooks that wait for each other, and of all that a build reads."""
+    (tmp_path / "conf.py").write_text(CONFIGURATION)
+    for name in ("requirements.txt", "book/matplotlibrc", "vae_utils/models.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+    images, labels = np.zeros((1, 28, 28), np.uint8), np.zeros(1, np.uint8)
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    np.savez(tmp_path / "mnist.npz", **arrays)
+    for name, other in (("one", "two"), ("two", "one")):
+        write(tmp_path, name, MEET.format(name=name, other=other))
+    return tmp_path
+
+
+def write(root, name, code, text=""):
+    toctree = "```{toctree}\ntwo\n```" if name == "one" else ""
+    cells = [
+        nbformat.v4.new_markdown_cell(f"# {name}\n\n{text}\n\n{toctree}"),
+        nbformat.v4.new_code_cell(NOTE_THE_RUN.format(name=name)),
+        nbformat.v4.new_code_cell(code),
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=metadata), root / f"{name}.ipynb")
+
+
+def build(root):
+    """Build the book; return the process and the names of the notebooks that have run so far."""
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", root, root / "_build/html"]
+    environment = os.environ | {"MNIST_NPZ": str(root / "mnist.npz")}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    return process, sorted((root / "runs").read_text().split())
+
+
+def test_two_notebooks_run_at_once_and_only_when_something_changed(root):
+    process, runs = build(root)
+    assert (process.returncode, runs) == (0, ["one", "two"]), process.stderr
+    assert not (root / "_build" / book_build.MARK).exists()
+    assert build(root)[1] == ["one", "two"]
+
+    write(root, "two", MEET.format(name="two", other="one"), text="Another word.")
+    assert build(root)[1] == ["one", "two"]
+    write(root, "two", "print('another cell')")
+    assert build(root)[1] == ["one", "two", "two"]
+
+    (root / "vae_utils" / "models.py").write_text("another network")
+    process, runs = build(root)
+    assert (process.returncode, runs) == (0, ["one", "one", "two", "two", "two"]), process.stderr
+
+
+def test_a_notebook_that_fails_is_named_and_the_next_build_starts_anew(root):
+    write(root, "two", "raise RuntimeError('the well is dry')")
+    write(root, "one", "")
+    for _ in range(2):
+        process, _ = build(root)
+        assert process.returncode != 0
+        assert "two.ipynb" in process.stderr
+        assert "the well is dry" in process.stderr
+        assert (root / "_build" / book_build.MARK).exists()
+
+
+def test_what_runs_alone_exists():
+    chapters = {path.stem for path in (REPOSITORY / "book").glob("*.ipynb")}
+    assert chapters >= book_build.ALONE
