@@ -138,6 +138,11 @@ def test_every_equation_is_typeset(page):
     assert page.locator("main mjx-merror").count() == 0
 
 
+def test_no_table_is_left_as_text(page):
+    paragraphs = page.locator("main p").all_inner_texts()
+    assert not [text for text in paragraphs if text.lstrip().startswith("|")]
+
+
 def test_every_image_is_shown_and_described(page):
     images = page.locator("article img").evaluate_all(
         """images => Promise.all(images.map(async image => {
