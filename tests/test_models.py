@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import keras
@@ -488,6 +489,28 @@ def test_mixed_precision_trains_to_about_the_same_and_survives_a_file(
     assert again.dtype_policy.name == f"mixed_{half}"
     assert again.predict(x, verbose=0)["mean"] == pytest.approx(outputs["mean"], abs=1e-6)
     assert np.isfinite(fit(again, x)["loss"]).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the memory in /proc")
+def test_a_trained_model_that_nobody_holds_leaves_the_memory(run_python):
+    """Each takes 40 MB: 3.4 million weights, and two numbers of Adam's for each."""
+    code = """
+        import gc, re, numpy as np
+        from vae_utils import models
+
+        def memory_after_training():
+            vae = models.build_vae("dense", image_shape=(64, 64, 1), seed=0)
+            vae.compile("adam")
+            vae.fit(np.zeros((20, 64, 64, 1), "float32"), verbose=0)
+            del vae
+            gc.collect()
+            return int(re.search(r"VmRSS:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
+
+        first, *_, last = [memory_after_training() for _ in range(4)]
+        print(last - first)
+    """
+    (kilobytes,) = run_python(code)
+    assert int(kilobytes) < 60_000
 
 
 # Saving and loading

@@ -127,6 +127,9 @@ class VAE(keras.Model):
             )
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)  # not in `fit`, which may fail halfway
+        strategy = getattr(self, "distribute_strategy", None)  # of TensorFlow's models only
+        if strategy is not None and strategy.num_replicas_in_sync == 1:
+            self.optimizer._all_reduce_sum_gradients = _sum_over_one_replica
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -400,6 +403,15 @@ def _in_batches(network, rows):
         outputs = network(rows[start : start + ROWS_AT_ONCE], training=False)
         parts.append([ops.convert_to_numpy(output) for output in _as_list(outputs)])
     return [np.concatenate(part) for part in zip(*parts)]
+
+
+def _sum_over_one_replica(grads_and_vars):
+    """Return the pairs as they are.
+
+    Keras's own sum leaves an entry in TensorFlow's gradient registry that keeps the weights and
+    the graph of each trained model in memory for good: tensorflow/tensorflow, issue 97697.
+    """
+    return grads_and_vars
 
 
 def _as_list(value):
