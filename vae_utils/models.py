@@ -127,9 +127,6 @@ class VAE(keras.Model):
             )
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)  # not in `fit`, which may fail halfway
-        strategy = getattr(self, "distribute_strategy", None)  # of TensorFlow's models only
-        if strategy is not None and strategy.num_replicas_in_sync == 1:
-            self.optimizer._all_reduce_sum_gradients = _sum_over_one_replica
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
@@ -405,15 +402,6 @@ def _in_batches(network, rows):
     return [np.concatenate(part) for part in zip(*parts)]
 
 
-def _sum_over_one_replica(grads_and_vars):
-    """Return the pairs as they are.
-
-    Keras's own sum leaves an entry in TensorFlow's gradient registry that keeps the weights and
-    the graph of each trained model in memory for good: tensorflow/tensorflow, issue 97697.
-    """
-    return grads_and_vars
-
-
 def _as_list(value):
     if value is None:
         return []
@@ -422,3 +410,24 @@ def _as_list(value):
 
 def _is_positive_integer(value):
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
+
+
+def _let_trained_models_go():
+    """Spare Keras's optimizers the sum over replicas where there is one.
+
+    What it leaves in TensorFlow's gradient registry keeps the graph, the weights and the
+    optimizer's state of every trained model in memory for good: tensorflow/tensorflow#97697.
+    """
+    optimizer_class = keras.optimizers.Optimizer
+    sum_over_replicas = optimizer_class._all_reduce_sum_gradients
+
+    def sum_if_replicated(optimizer, grads_and_vars):
+        if optimizer._distribution_strategy.num_replicas_in_sync == 1:
+            return grads_and_vars
+        return sum_over_replicas(optimizer, grads_and_vars)
+
+    optimizer_class._all_reduce_sum_gradients = sum_if_replicated
+
+
+if keras.backend.backend() == "tensorflow":
+    _let_trained_models_go()
