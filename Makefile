@@ -7,6 +7,10 @@ PAGE := _build/html/index.html
 
 # What the chapters train is kept in the project, so that `make clean` finds it.
 export VAE_UTILS_CACHE ?= $(CURDIR)/.cache
+# Notebooks run in book/, so a path relative to this folder would lead nowhere there.
+ifdef MNIST_NPZ
+export MNIST_NPZ := $(abspath $(MNIST_NPZ))
+endif
 
 .PHONY: book test lab bench outputs clean
 
@@ -17,7 +21,7 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 -n 2 --dist loadfile tests book
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 -rs -n 2 --dist loadfile tests book
 
 lab: $(INSTALLED)
 	$(BIN)/jupyter lab book
@@ -35,7 +39,7 @@ outputs: $(INSTALLED)
 
 clean:
 	rm -rf .venv .cache _build .pytest_cache .ruff_cache vae_utils.egg-info
-	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 $(INSTALLED): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \

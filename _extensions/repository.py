@@ -11,6 +11,7 @@ branch `colab`, to which Colab's button leads.
 
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
@@ -50,9 +51,11 @@ def public_address(environ, checkout):
     """Return the repository's address on GitHub or GitLab, `https://host/owner/name`, or None."""
     if "GITHUB_REPOSITORY" in environ:
         remote = f"{environ['GITHUB_SERVER_URL']}/{environ['GITHUB_REPOSITORY']}"
-    else:
+    elif shutil.which("git"):
         command = ["git", "-C", checkout, "remote", "get-url", "origin"]
         remote = subprocess.run(command, capture_output=True, text=True).stdout.strip()
+    else:
+        return None
     match = REMOTE.fullmatch(remote)
     return f"https://{match['host']}/{match['path']}" if match else None
 
@@ -87,7 +90,8 @@ def configure(config, address):
 
 def with_install_cell(notebook, address):
     """Return the notebook with a first code cell that installs `vae_utils` from `address`."""
-    cell = nbformat.v4.new_code_cell(INSTALL.format(address=address), id="install-vae-utils")
+    source, tags = INSTALL.format(address=address), {"tags": ["install"]}
+    cell = nbformat.v4.new_code_cell(source, id="install-vae-utils", metadata=tags)
     notebook.cells.insert(1, cell)
     return notebook
 

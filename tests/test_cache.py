@@ -88,7 +88,7 @@ def test_a_folder_that_cannot_be_made_costs_time_but_not_the_run(recipe, tmp_pat
     for times in (1, 2):
         assert recipe.result(beneath_a_file) == "slow result"
         assert recipe.made == times
-        assert "Nothing can be cached in cache" in capsys.readouterr().out
+        assert f"Nothing can be cached in {tmp_path / 'file' / 'cache'}" in capsys.readouterr().out
 
 
 def test_an_entry_in_a_read_only_folder_is_still_read(recipe, path, monkeypatch):

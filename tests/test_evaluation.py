@@ -173,7 +173,8 @@ def test_training_a_linear_vae_finds_probabilistic_pca(x, exact, pca):
     schedule = keras.optimizers.schedules.CosineDecay(0.02, 3000)
     vae.compile(keras.optimizers.Adam(schedule), steps_per_execution=100)
     vae.fit(np.tile(x, (100, 1, 1, 1)), batch_size=N, epochs=30, shuffle=False, verbose=0)
-    assert evaluation.elbo(vae, x, 16) == pytest.approx(exact.mean(), abs=0.2)
+    bound = np.mean([evaluation.elbo(vae, x, seed) for seed in range(16)])
+    assert bound == pytest.approx(exact.mean(), abs=0.2)
     assert evaluation.log_likelihood(vae, x).mean() == pytest.approx(exact.mean(), abs=0.2)
     noise = float(np.exp(vae.pixel_log_var.numpy()))
     assert noise == pytest.approx(pca.noise_variance_, rel=0.05)
@@ -198,7 +199,8 @@ def test_the_bound_of_a_bernoulli_vae_converges_to_the_integral(bernoulli, binar
     assert np.abs(bounds - exact).max() < 0.1
     loose = np.mean([evaluation.log_likelihood(bernoulli, binary, 4, s) for s in range(32)], axis=0)
     assert loose.mean() < exact.mean() - 0.05
-    assert evaluation.elbo(bernoulli, binary, 32) < loose.mean()
+    elbos = [evaluation.elbo(bernoulli, binary, seed) for seed in range(32)]
+    assert np.mean(elbos) < loose.mean()
 
 
 # Repeatable, whatever the machine
@@ -213,12 +215,6 @@ def test_the_parts_of_the_elbo_add_up_to_it(wrong, x):
     assert isinstance(evaluation.elbo(wrong, x), float)
 
 
-def test_the_elbo_with_several_samples_is_their_mean(wrong, x):
-    each = [evaluation.elbo(wrong, x, seed=seed) for seed in (5, 6, 7)]
-    assert len(set(each)) == 3
-    assert evaluation.elbo(wrong, x, 3, seed=5) == pytest.approx(np.mean(each))
-
-
 def test_the_elbo_is_what_fit_and_evaluate_log_but_for_the_noise(wrong, x):
     wrong.compile()
     logged = [-wrong.evaluate(x, verbose=0)[0] for _ in range(24)]
@@ -231,10 +227,10 @@ def test_the_elbo_is_what_fit_and_evaluate_log_but_for_the_noise(wrong, x):
 
 @pytest.mark.parametrize("estimate", [evaluation.elbo, evaluation.log_likelihood])
 def test_a_seed_repeats_the_numbers_and_another_changes_them(bernoulli, binary, estimate):
-    first = np.copy(estimate(bernoulli, binary, 2, seed=1))
+    first = np.copy(estimate(bernoulli, binary, seed=1))
     keras.utils.set_random_seed(5)  # what happens elsewhere does not matter
-    np.testing.assert_array_equal(estimate(bernoulli, binary, 2, seed=1), first)
-    assert np.all(estimate(bernoulli, binary, 2, seed=2) != first)
+    np.testing.assert_array_equal(estimate(bernoulli, binary, seed=1), first)
+    assert np.all(estimate(bernoulli, binary, seed=2) != first)
 
 
 def test_log_likelihood_is_one_float64_for_each_image(bernoulli, binary):
@@ -294,12 +290,11 @@ def test_evaluating_the_conv_network_stays_within_binders_memory(run_python):
     assert int(kilobytes) < 400_000
 
 
-@pytest.mark.parametrize("num_samples", [0, -1, 2.5, "8"])
-@pytest.mark.parametrize("estimate", [evaluation.elbo, evaluation.log_likelihood])
-def test_a_number_of_samples_that_is_none_is_refused(bernoulli, binary, estimate, num_samples):
+@pytest.mark.parametrize("num_samples", [0, -1, 2.5, "8", True])
+def test_a_number_of_samples_that_is_none_is_refused(bernoulli, binary, num_samples):
     message = re.escape(f"positive integer. Received: num_samples={num_samples!r}")
     with pytest.raises(ValueError, match=message):
-        estimate(bernoulli, binary, num_samples)
+        evaluation.log_likelihood(bernoulli, binary, num_samples)
 
 
 # Active units

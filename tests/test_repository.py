@@ -10,7 +10,8 @@ import nbformat
 import pytest
 import repository
 
-EXTENSIONS = str(Path(__file__).parent.parent / "_extensions")
+ROOT = Path(__file__).parent.parent
+EXTENSIONS = str(ROOT / "_extensions")
 CONFIGURATION = f"""
 import sys
 sys.path.insert(0, {EXTENSIONS!r})
@@ -18,6 +19,16 @@ extensions = ["myst_nb", "repository"]
 html_theme = "sphinx_book_theme"
 nb_execution_mode = "off"
 """
+
+
+def pins(path):
+    lines = (ROOT / path).read_text().splitlines()
+    return {line.split(";")[0].strip() for line in lines if "==" in line and line[0] not in " #"}
+
+
+def test_binder_runs_what_the_book_was_tested_with():
+    assert len(pins("binder/requirements.txt")) > 50
+    assert pins("binder/requirements.txt") <= pins("requirements.txt")
 
 
 @pytest.fixture
@@ -133,6 +144,7 @@ def test_a_copy_installs_the_module_before_it_is_imported():
     copy = repository.with_install_cell(notebook, "https://github.com/someone/a-book")
     nbformat.validate(copy)
     _, install, chapter = copy.cells
+    assert install.metadata.tags == ["install"]
     assert '"git+https://github.com/someone/a-book"' in install.source
     assert chapter.source == "import vae_utils"
     exec(install.source)  # here the module is installed, so nothing happens

@@ -21,7 +21,7 @@ READING_ORDER = [
     TOC["root"],
     *(page["file"] for part in TOC["parts"] for page in part["chapters"]),
 ]
-PAGES = [*READING_ORDER, "genindex", "search"]
+PAGES = [*READING_ORDER, "genindex", "search", "404"]
 TEXT_FILES = (".html", ".css", ".js", ".json", ".svg")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 
@@ -127,9 +127,29 @@ def _note_errors(message, complaints):
         complaints.append(message.text)
 
 
+def test_a_chapter_holds_what_the_tests_below_look_at(page, path):
+    if "/0" not in path.as_uri():
+        pytest.skip("not a chapter")
+    least = {
+        "article img": 4,
+        "main .math mjx-container": 1,
+        "main details": 8,
+        "main .solution.dropdown": 3,
+    }
+    found = {selector: page.locator(selector).count() for selector in least}
+    assert all(found[selector] >= least[selector] for selector in least), found
+
+
+def test_there_are_sliders_in_the_book(site):
+    with_sliders = [
+        name for name in PAGES if 'class="frames"' in (site / f"{name}.html").read_text()
+    ]
+    assert len(with_sliders) >= 3
+
+
 def test_the_first_view_hardly_moves(page):
     """Most pages stay below 0.03; what is left are lines that move while equations are typeset."""
-    assert page.evaluate("window.jumped") < 0.2
+    assert page.evaluate("window.jumped") < 0.15
 
 
 def test_every_equation_is_typeset(page):
@@ -190,6 +210,20 @@ def test_a_phone_need_not_scroll_sideways(page):
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     page.set_viewport_size(WIDE)
+
+
+def test_a_phone_shows_lines_to_their_end(page):
+    """Equations and code within a line cannot scroll; what is too wide belongs on its own line."""
+    page.set_viewport_size(PHONE)
+    cut = page.locator("article mjx-container:not([display]), article :not(pre) > code")
+    wide = cut.evaluate_all(
+        """elements => elements
+            .filter(element => !element.closest("table, pre, .cell_output"))
+            .filter(element => element.getBoundingClientRect().right > innerWidth)
+            .map(element => element.parentElement.textContent)"""
+    )
+    page.set_viewport_size(WIDE)
+    assert wide == []
 
 
 def test_a_page_needs_no_network_and_has_no_errors(page):

@@ -35,7 +35,7 @@ def load_or_make(path, *, load, make, save):
         What `load` or `make` returned.
     """
     with locked(path) as writable:
-        if path.exists():
+        if os.path.exists(path):  # False too where the folder cannot be read
             try:
                 return load(path)
             except Exception as error:  # whatever a damaged file makes its reader raise
@@ -56,7 +56,8 @@ def locked(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
-        print(f"Nothing can be cached in {path.parent.name} ({error.strerror}). The run goes on.")
+        reason = error.strerror or error
+        print(f"Nothing can be cached in {path.parent} ({reason}). The run goes on.")
         writable = False
     try:
         yield writable
@@ -72,4 +73,4 @@ def _write_atomically(path, write):
             write(target)
             os.replace(target, path)
     except OSError as error:
-        print(f"{path.name} could not be cached ({error.strerror}). The run goes on.")
+        print(f"{path.name} could not be cached ({error.strerror or error}). The run goes on.")

@@ -118,7 +118,7 @@ def _mnist():
         return _read_npz(Path(named), origin="the file that MNIST_NPZ names")
     keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
     cached = keras_home / "datasets" / "mnist.npz"
-    if cached.is_file():
+    if os.path.isfile(cached):  # False too where the folder cannot be read
         try:
             return _read_npz(cached, origin="the Keras cache")
         except ValueError as error:

@@ -4,7 +4,7 @@ import numpy as np
 from keras import ops
 from scipy.special import logsumexp
 
-from vae_utils import losses
+from vae_utils import losses, models
 
 ROWS_AT_ONCE = 1024  # the decoder of "conv" needs 0.2 MB for each
 
@@ -33,20 +33,13 @@ def elbo_terms(vae, x, seed=0):
     return np.concatenate(reconstruction)[:, 0], kl
 
 
-def elbo(vae, x, num_samples=1, seed=0):
+def elbo(vae, x, seed=0):
     """Return the evidence lower bound in nats per image, averaged over `x`: a float, mostly < 0.
 
-    Args:
-        vae, x: as `elbo_terms`.
-        num_samples: how many z are drawn for each image.
-        seed: integer from which they follow.
-
-    Raises:
-        ValueError: as `elbo_terms`, or if `num_samples` is not positive.
+    Args, errors: as `elbo_terms`.
     """
-    _require_positive(num_samples)
-    terms = [elbo_terms(vae, x, seed + draw) for draw in range(num_samples)]
-    return -float(np.mean([reconstruction + kl for reconstruction, kl in terms]))
+    reconstruction, kl = elbo_terms(vae, x, seed)
+    return -float(np.mean(reconstruction + kl))
 
 
 def log_likelihood(vae, x, num_samples=64, seed=0):
@@ -64,9 +57,12 @@ def log_likelihood(vae, x, num_samples=64, seed=0):
         Nats per image, NumPy float64, shape `(n,)`.
 
     Raises:
-        ValueError: as `elbo`.
+        ValueError: as `elbo_terms`, or if `num_samples` is not a positive integer.
     """
-    _require_positive(num_samples)
+    if not models.is_positive_integer(num_samples):
+        raise ValueError(
+            f"num_samples must be a positive integer. Received: num_samples={num_samples!r}"
+        )
     mean, log_var = vae.encode(x)
     noise = np.random.default_rng(seed)
     bounds = []
@@ -110,9 +106,3 @@ def _decoded_samples(vae, x, mean, log_var, count, noise):
 def _slices(total, size):
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
 
-
-def _require_positive(num_samples):
-    if not isinstance(num_samples, int | np.integer) or num_samples < 1:
-        raise ValueError(
-            f"num_samples must be a positive integer. Received: num_samples={num_samples!r}"
-        )

@@ -305,11 +305,11 @@ def build_vae(architecture, latent_dim=2, image_shape=(28, 28, 1), seed=None):
             f"architecture must be one of {tuple(builders)}. "
             f"Received: architecture={architecture!r}"
         )
-    if not _is_positive_integer(latent_dim):
+    if not is_positive_integer(latent_dim):
         raise ValueError(
             f"latent_dim must be a positive integer. Received: latent_dim={latent_dim!r}"
         )
-    if np.shape(image_shape) != (3,) or not all(map(_is_positive_integer, image_shape)):
+    if np.shape(image_shape) != (3,) or not all(map(is_positive_integer, image_shape)):
         raise ValueError(
             f"image_shape must be (height, width, channels). Received: image_shape={image_shape!r}"
         )
@@ -408,7 +408,8 @@ def _as_list(value):
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _is_positive_integer(value):
+def is_positive_integer(value):
+    """Return whether `value` is one of Python's or NumPy's integers above 0; a bool is none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
 
 

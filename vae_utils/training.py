@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import keras
@@ -117,7 +116,8 @@ def train(
         Keras's `History`: `loss`, `reconstruction`, `kl` and the same with `val_`, nats per image.
 
     Raises:
-        ValueError, FloatingPointError: as `models.VAE.fit`.
+        ValueError: as `batches` and `models.VAE.fit`.
+        FloatingPointError: as `models.VAE.fit`.
     """
     images = batches(digits.train_levels, batch_size)
     prepare(vae, images, epochs, learning_rate)
@@ -159,9 +159,10 @@ def progress_bar(name, epochs):
 def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
     """Return a VAE trained by `train`: from the local cache, or trained now and cached.
 
-    The cache entry depends on the data, the network, the recipe and the code of models and
-    losses: a change in any of them trains anew. An interrupted training is resumed. Sets the
-    random seed of Keras, NumPy and Python, so that what follows is the same either way.
+    The cache entry depends on the data, the network, the recipe, Keras's version and the code of
+    models, losses and training: a change in any of them trains anew. An interrupted training is
+    resumed. Sets the random seed of Keras, NumPy and Python, so that what follows is the same
+    either way.
 
     Args:
         architecture, latent_dim: as `models.build_vae`.
@@ -187,8 +188,9 @@ def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
 
     def make():
         try:
-            vae = trained(_usable(backup_dir))
-        except (OSError, json.JSONDecodeError) as error:  # a damaged backup, or no room for one
+            backup_dir.mkdir(parents=True, exist_ok=True)
+            vae = trained(backup_dir)
+        except (OSError, json.JSONDecodeError) as error:  # a damaged backup, or no place for one
             print(f"The training cannot be backed up ({type(error).__name__}). It starts anew.")
             vae = trained(None)
         shutil.rmtree(backup_dir, ignore_errors=True)
@@ -207,15 +209,7 @@ def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
 def _key(*settings):
     """Return a short digest of the settings, the recipe and the code that uses them."""
     digest = hashlib.sha256(repr((keras.__version__, settings)).encode())
-    for module in (losses, models, sys.modules[__name__]):
-        digest.update(Path(module.__file__).read_bytes())
+    for source in (losses.__file__, models.__file__, __file__):
+        digest.update(Path(source).read_bytes())
     return digest.hexdigest()[:16]
 
-
-def _usable(backup_dir):
-    """Return the folder, made if need be; None where it cannot be written."""
-    try:
-        backup_dir.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None
-    return backup_dir
