@@ -20,6 +20,7 @@ VENUE = {
     "techreport": "institution",
     "misc": "howpublished",
 }
+GREEK = r"\\(beta|varepsilon|theta|lambda|Lambda|mu|sigma|tau|varphi|omega)"
 PAGES = sorted([*BOOK.glob("*.md"), *BOOK.glob("*.ipynb")])
 
 
@@ -176,3 +177,22 @@ def test_the_notation_names_what_the_code_has():
     for owner, name in names:
         form = rf"def {name}\(|self\.{name} = |^    {name}: "
         assert re.search(form, code[owner], re.M), f"{owner}.{name}"
+
+
+def symbols(equations):
+    """Letters of formulas, Greek and accented ones too; no words, and not e."""
+    plain = re.sub(
+        r"\\(text|operatorname|mathrm|begin|end)\s*\{[^}]*\}|\\\\\[.*?\]", " ", equations
+    )
+    marked = r"\\(?:mathcal|mathbb|hat|tilde)\s*\{?[A-Za-z]"
+    found = re.findall(rf"{marked}|\\[A-Za-z]+|[A-Za-z]", plain)
+    wanted = {re.sub(r"[\s{]", "", symbol) for symbol in found}
+    return {s for s in wanted if re.fullmatch(rf"{GREEK}|\\(math|hat|tilde)\w+|[A-Za-df-z]", s)}
+
+
+def test_the_notation_has_every_symbol_of_the_equations(page):
+    general, special = text_of(BOOK / "notation.md").split("## Symbols of one chapter")
+    rows = [row for row in special.splitlines() if f"{{doc}}`{page.stem}`" in row]
+    explained = "\n".join(re.findall(r"\$(.+?)\$", "\n".join([general, *rows])))
+    equations = re.findall(r"\$\$(.+?)\$\$", text_of(page), re.S)
+    assert sorted(symbols("\n".join(equations)) - symbols(explained)) == []
