@@ -1,9 +1,9 @@
 """A Sphinx extension that loads the large scripts of outputs when they come into view.
 
-A `<script data-lazy="name">` in the output of a cell moves into a file of its own, named after its
-content, so that pages with the same output share it. What stays on the page adds that file once
-the element before it is about to be seen. It is no module and nothing is fetched: this works from
-`file://` too.
+A `<script data-lazy="name" data-defines="Global">` in the output of a cell moves into a file of its
+own, named after its content, so that pages with the same output share it. What stays on the page
+adds that file once the element before it is about to be seen, and says so where the file is missing
+or defines nothing. It is no module and nothing is fetched: this works from `file://` too.
 """
 
 import hashlib
@@ -12,16 +12,18 @@ from pathlib import Path
 
 from docutils import nodes
 
-SCRIPT = re.compile(r'<script data-lazy="(\w+)">(.*?)</script>', re.DOTALL)
+SCRIPT = re.compile(r'<script data-lazy="(\w+)" data-defines="(\w+)">(.*?)</script>', re.DOTALL)
 LOADER = """
 <script>
   (() => {{
     const place = document.currentScript.previousElementSibling;
+    const say = (words) => {{ place.querySelector("figcaption").textContent = words; }};
     const load = () => {{
       const script = document.createElement("script");
       script.src = "{path}";
-      script.onerror = () => {{
-        place.querySelector("figcaption").textContent = "The file of this control is missing.";
+      script.onerror = () => say("The file of this control is missing.");
+      script.onload = () => {{
+        if (!window.{defines}) say("This browser cannot run the script of this control.");
       }};
       document.head.append(script);
     }};
@@ -47,12 +49,12 @@ def _move_scripts(app, doctree, page):
     root = "../" * page.count("/")
 
     def move(match):
-        name, script = match.groups()
+        name, defines, script = match.groups()
         file = f"_static/{name}-{hashlib.sha256(script.encode()).hexdigest()[:12]}.js"
         target = Path(app.outdir) / file
         target.parent.mkdir(exist_ok=True)
         target.write_text(script, encoding="utf-8")
-        return LOADER.format(path=root + file).strip()
+        return LOADER.format(path=root + file, defines=defines).strip()
 
     for node in doctree.findall(nodes.raw):
         if "data-lazy" in node.astext():

@@ -1,20 +1,25 @@
 """The explorer's networks on a page are Keras's networks, and what cannot be shown is refused."""
 
+import dataclasses
+import functools
 import json
 import re
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import keras
 import numpy as np
+import playwright
 import pytest
 from keras import layers, ops
 
 from vae_utils import evaluation, explorer, losses, models
 
 SCRIPT = (Path(explorer.__file__).parent / "explorer.js").read_text(encoding="utf-8")
-NODE = shutil.which("node")
+NODE = shutil.which("node") or Path(playwright.__file__).parent / "driver" / "node"
+STATE = "document.querySelector('.latent-explorer').explorer.state"
 ANSWERS = """
 async ({ network, inputs }) => {
   const run = await LatentExplorer.network(network);
@@ -58,8 +63,6 @@ def chain(*hidden, image_shape=(28, 28, 1)):
 
 
 def in_node(network, inputs):
-    if NODE is None:
-        pytest.skip("no node on this machine")
     question = json.dumps({"network": network, "inputs": inputs})
     program = f"{SCRIPT}\n({ANSWERS})({question}).then((y) => console.log(JSON.stringify(y)))"
     output = subprocess.run([NODE, "-"], input=program, text=True, capture_output=True, check=True)
@@ -182,11 +185,7 @@ def test_the_strokes_of_a_pen_are_as_wide_as_those_of_the_digits():
 
 def test_the_parts_of_the_elbo_are_those_of_the_losses(vae, digits, blank_page):
     """What the page shows for its first test image, at the point that it has drawn."""
-    blank_page.set_content(explorer.show(vae, digits).data)
-    blank_page.wait_for_selector(".latent-explorer.alive")
-    state = "document.querySelector('.latent-explorer').explorer.state"
-    blank_page.wait_for_function(f"{state}.mean")
-    state = blank_page.evaluate(state)
+    state = shown(blank_page, vae, digits)
     page_vae, x = explorer.rounded(vae), np.reshape(state["image"], (1, 28, 28, 1))
     first = np.flatnonzero(digits.y_test == digits.y_test.min())[0]
     np.testing.assert_allclose(x[0], digits.x_test[first], atol=1e-6)
@@ -199,7 +198,106 @@ def test_the_parts_of_the_elbo_are_those_of_the_losses(vae, digits, blank_page):
     assert state["kl"] == pytest.approx(kl[0], abs=1e-3)
 
 
+def shown(page, vae, digits):
+    """Put the explorer of a VAE on an empty page; return its state once it is alive."""
+    page.set_content(f"<!doctype html><body>{explorer.show(vae, digits).data}</body>")
+    page.locator(".latent-explorer.alive").wait_for()
+    page.wait_for_function(f"{STATE}.mean")
+    return page.evaluate(STATE)
+
+
+def linear_encoder(factors, digits):
+    """Return a VAE that encodes an image as its summed pixels times two factors, with σ = 1."""
+    vae = chain()
+    mean, log_var = vae.encoder.layers[-2:]
+    mean.kernel.assign(np.broadcast_to(factors, (784, 2)))
+    log_var.kernel.assign(np.zeros((784, 2)))
+    return vae, vae.encode(digits.x_test)[0]
+
+
+def test_the_plane_reaches_as_far_as_the_points_and_so_do_the_keys(digits, blank_page):
+    vae, points = linear_encoder((-20, 30), digits)
+    shown(blank_page, vae, digits)
+    reach = float(blank_page.get_attribute("[data-part=z1]", "max"))
+    assert reach >= np.quantile(np.abs(points), 0.98) > 1000
+    z = np.round(points[7], -2)
+    for name, value in zip(("z1", "z2"), z):
+        blank_page.fill(f"[data-part={name}]", str(value))
+    near = digits.y_test[np.argsort(np.linalg.norm(points - z, axis=1))[:15]]
+    most = np.bincount(near).max()
+    words = f"z is at {z[0]:.2f}, {z[1]:.2f}: {most} of the 15 nearest test images".replace(
+        "-", "−"
+    )
+    blank_page.locator("[data-part=words]", has_text=words).wait_for()
+    before = blank_page.evaluate(STATE)["z"]
+    blank_page.focus("[data-part=plane]")
+    blank_page.keyboard.press("ArrowRight")
+    blank_page.wait_for_function(f"z => {STATE}.z[0] > z", arg=before[0] + reach / 200)
+
+
+def test_a_drawing_beyond_the_plane_is_walked_from_the_edge(digits, blank_page):
+    vae, _ = linear_encoder((-20, 30), digits)
+    shown(blank_page, vae, digits)
+    blank_page.locator("[data-part=paper]").scroll_into_view_if_needed()
+    box = blank_page.locator("[data-part=paper]").bounding_box()
+    blank_page.mouse.move(box["x"] + 0.2 * box["width"], box["y"] + 0.2 * box["height"])
+    blank_page.mouse.down()
+    for i in range(12):  # until the paper is black
+        right, down = (0.8, 0.2)[i % 2], 0.2 + 0.05 * i
+        blank_page.mouse.move(box["x"] + right * box["width"], box["y"] + down * box["height"])
+    blank_page.mouse.up()
+    reach = float(blank_page.get_attribute("[data-part=z2]", "max"))
+    blank_page.wait_for_function(f"reach => {STATE}.z[1] > reach", arg=reach)
+    blank_page.focus("[data-part=plane]")
+    blank_page.keyboard.press("ArrowDown")
+    step = 5 * float(blank_page.get_attribute("[data-part=z2]", "step"))
+    blank_page.wait_for_function(f"z => Math.abs({STATE}.z[1] - z) < 1e-6", arg=reach - step)
+
+
+def test_with_few_test_images_the_words_count_them(digits, blank_page):
+    few = dataclasses.replace(digits, test_levels=digits.test_levels[:4], y_test=digits.y_test[:4])
+    shown(blank_page, chain(), few)
+    blank_page.wait_for_function(
+        "/(of the|all) 4 nearest/.test(document.querySelector('[data-part=words]').innerText)"
+    )
+
+
+def test_the_plane_is_sharp_after_every_zoom(digits, browser):
+    """Chromium's emulation of another resolution sends no event, so the test sends it."""
+    page = browser.new_page()
+    page.add_init_script(
+        "window.queries = {};window.matchMedia = (query) => (queries[query] ??= new EventTarget());"
+    )
+    page.goto("about:blank")
+    shown(page, chain(), digits)
+    plane = "document.querySelector('[data-part=plane]')"
+    for before, ratio in ((1, 2), (2, 1.5)):
+        page.evaluate(
+            "Object.defineProperty(window, 'devicePixelRatio', "
+            f"{{ value: {ratio}, configurable: true }});"
+            f"queries['(resolution: {before}dppx)'].dispatchEvent(new Event('change'));"
+        )
+        page.wait_for_function(f"{plane}.width === Math.round({ratio} * {plane}.clientWidth)")
+    page.close()
+
+
+def test_an_output_that_a_notebook_replaces_is_forgotten(digits, blank_page):
+    shown(blank_page, chain(), digits)
+    blank_page.locator("[data-part=words]", has_text="nearest").wait_for()  # the last timer
+    blank_page.evaluate("window.root = document.querySelector('.latent-explorer')")
+    blank_page.evaluate("window.gone = new WeakRef(root); root.remove(); delete window.root")
+    memory, deadline = blank_page.context.new_cdp_session(blank_page), time.monotonic() + 20
+    while blank_page.evaluate("gone.deref() !== undefined"):
+        assert time.monotonic() < deadline, "the document holds the explorer"
+        memory.send("HeapProfiler.collectGarbage")
+
+
 # Refusals
+
+
+def relu(x):
+    """Leak, whatever the name says."""
+    return ops.leaky_relu(x)
 
 
 def test_a_latent_space_that_is_no_plane_is_refused(digits):
@@ -219,7 +317,23 @@ def test_images_of_another_shape_are_refused():
         (lambda: layers.MaxPooling2D(), "knows the layers .* Received: MaxPooling2D"),
         (
             lambda: layers.Conv2D(2, 3, activation="gelu"),
-            "activations .* Received: activation='gelu'",
+            "activations .* Received: activation=<function gelu .* of Conv2D",
+        ),
+        (
+            lambda: layers.Conv2D(2, 3, activation=layers.LeakyReLU()),
+            "activations .* Received: activation=<LeakyReLU .* of Conv2D",
+        ),
+        (
+            lambda: layers.Activation(functools.partial(keras.activations.elu, alpha=0.5)),
+            "activations .* Received: activation=functools.partial.* of Activation",
+        ),
+        (
+            lambda: layers.Activation(relu, name="mine"),
+            "Keras's activations .* Received: activation=<function relu .* of Activation 'mine'",
+        ),
+        (
+            lambda: layers.Flatten(data_format="channels_first"),
+            "data_format='channels_last'. Received: data_format='channels_first' of Flatten",
         ),
         (
             lambda: layers.Conv2D(2, 3, dilation_rate=2),

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import skip_unless_required
 
 from vae_utils import data, explorer, training
 
@@ -42,7 +43,7 @@ def page(opened):
 
 def alive(page):
     page.locator(".latent-explorer").scroll_into_view_if_needed()
-    page.wait_for_selector(".latent-explorer.alive")
+    page.locator(".latent-explorer.alive").wait_for()
     page.wait_for_function(f"{STATE}.mean")
     return page
 
@@ -72,6 +73,17 @@ def stroke(page, name, way):
     for place in places[1:]:
         page.mouse.move(*place, steps=5)
     page.mouse.up()
+
+
+def finger_stroke(page, name, way):
+    """Move a finger along a way on a canvas, given in parts of its sides."""
+    part(page, name).scroll_into_view_if_needed()
+    box, finger = part(page, name).bounding_box(), page.context.new_cdp_session(page)
+    for i, (u, v) in enumerate(way):
+        place = {"x": box["x"] + u * box["width"], "y": box["y"] + v * box["height"]}
+        kind = "touchMove" if i else "touchStart"
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [place]})
+    finger.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def pixels(page, name):
@@ -107,9 +119,10 @@ def test_nothing_is_loaded_before_the_explorer_comes_into_view(opened):
 
 
 def test_a_stroke_moves_the_ellipse(page):
-    before = state_of(page)
+    before, plane = state_of(page), pixels(page, "plane")
     stroke(page, "paper", THREE)
     after = state_of(page)
+    assert (np.abs(pixels(page, "plane") - plane) > 50).sum() > 20
     assert np.linalg.norm(np.subtract(before["mean"], after["mean"])) > 0.1
     image = np.reshape(after["image"], (28, 28))
     rows, columns = np.nonzero(image)
@@ -134,6 +147,40 @@ def test_a_drawing_is_encoded_while_it_is_drawn(page):
     )
     stroke(page, "paper", THREE)
     assert page.evaluate("means.size") > 3
+
+
+def test_a_tap_leaves_a_dot_in_the_middle(page):
+    stroke(page, "paper", [(0.3, 0.7)])
+    state = state_of(page)
+    image = np.reshape(state["image"], (28, 28))
+    assert 0 < (image > 0.5).sum() < 20
+    assert (image[12:16, 12:16] > 0.5).any()
+    assert np.isfinite(state["mean"]).all()
+    assert pixels(page, "paper")[196, 84] > 0  # ink on a canvas without a ground
+    assert pixels(page, "paper")[140, 140] == 0
+    wait_for_words(page, "Your drawing is encoded")
+
+
+def test_a_long_stroke_does_not_slow_the_page_down(page):
+    """Moves that are too small to be seen are not kept."""
+    circles = """(count) => {
+      const paper = document.querySelector("[data-part=paper]");
+      const box = paper.getBoundingClientRect();
+      paper.setPointerCapture = () => {};  // there is no pointer to capture
+      const send = (kind, angle) => paper.dispatchEvent(new PointerEvent(kind, {
+        pointerId: 9,
+        clientX: box.left + 60 + 20 * Math.cos(angle),
+        clientY: box.top + 60 + 20 * Math.sin(angle),
+      }));
+      send("pointerdown", 0);
+      for (let i = 0; i < count; i++) send("pointermove", i / 9999);
+      send("pointerup", 0);
+    }"""
+    page.evaluate(circles, 150_000)
+    state = state_of(page)
+    assert page.errors == []
+    assert np.isfinite(state["mean"]).all()
+    assert 50 < state["points"] < 1000
 
 
 def test_clear_takes_the_drawing_away(page):
@@ -166,6 +213,29 @@ def test_a_finger_drags_as_well(opened):
     assert part(page, "plane").evaluate("c => getComputedStyle(c).touchAction") == "none"
 
 
+def test_a_finger_draws_as_well(opened):
+    page = alive(opened(viewport=PHONE, has_touch=True))
+    before = state_of(page)["mean"]
+    finger_stroke(page, "paper", THREE)
+    after = state_of(page)
+    assert after["source"] == "posterior"
+    assert np.linalg.norm(np.subtract(before, after["mean"])) > 0.1
+    finger_stroke(page, "plane", [(0.5, 0.5), (0.4, 0.6), (0.25, 0.75)])
+    state = state_of(page)
+    assert state["source"] == "hand"
+    assert max(state["z"]) < 0
+
+
+def test_a_key_in_the_explorer_is_no_command_of_the_notebook_around_it(page):
+    page.evaluate("window.keys = []")
+    page.evaluate("document.addEventListener('keydown', (event) => keys.push(event.key))")
+    for name in ("z1", "clear", "plane"):
+        part(page, name).focus()
+        for key in ("ArrowDown", "d", "Control+b"):
+            page.keyboard.press(key)
+    assert page.evaluate("keys") == ["Control", "b"] * 3  # those of the browser and the page
+
+
 def test_arrow_keys_move_the_point(page):
     part(page, "plane").focus()
     page.keyboard.press("ArrowLeft")
@@ -193,6 +263,20 @@ def test_sliders_and_samples_move_the_point(page):
     part(page, "posterior").click()
     state = state_of(page)
     np.testing.assert_allclose(state["z"], state["mean"])
+
+
+def test_the_temperature_samples_again_where_a_hand_has_moved_the_point(page):
+    part(page, "z1").fill("1")
+    part(page, "temperature").fill("0")
+    state = state_of(page)
+    assert state["source"] == "posterior"
+    np.testing.assert_allclose(state["z"], state["mean"])
+    part(page, "z1").fill("1")
+    part(page, "clear").click()
+    part(page, "temperature").fill("0")
+    state = state_of(page)
+    assert state["source"] == "prior"  # nothing is drawn any more
+    np.testing.assert_allclose(state["z"], [0, 0])
 
 
 def test_test_images_can_be_chosen_by_keyboard(page):
@@ -225,7 +309,7 @@ def test_the_page_shows_the_pixels_that_keras_computes(page):
     first = np.flatnonzero(digits.y_test == label)[0]
     state = state_of(page)
     if not np.allclose(state["image"], digits.x_test[first].ravel(), atol=1e-6):
-        pytest.skip("the book was built with other digits than the tests run with")
+        skip_unless_required("the book was built with other digits than the tests run with")
     mean, log_var = vae.encode(digits.x_test[first : first + 1])
     np.testing.assert_allclose(state["mean"], mean[0], atol=1e-3)
     np.testing.assert_allclose(state["logVar"], log_var[0], atol=1e-3)
@@ -267,15 +351,23 @@ def test_without_javascript_there_is_a_picture_of_the_plane(opened):
     assert "With JavaScript" in page.locator(".latent-explorer figcaption").inner_text()
 
 
-def test_a_browser_that_lacks_something_shows_the_picture_and_says_what(browser, site):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("delete window.DecompressionStream", "this browser lacks DecompressionStream."),
+        ("CSS.supports = () => false", "this browser lacks light-dark()."),
+        ("Object.defineProperty(window, 'LatentExplorer', {})", "cannot run the script"),
+    ],
+)
+def test_a_browser_that_lacks_something_shows_the_picture_and_says_what(
+    change, said, browser, site
+):
     context = browser.new_context(offline=True)
-    context.add_init_script("delete window.DecompressionStream")
+    context.add_init_script(change)
     page = context.new_page()
     page.goto((site / f"{PAGES[0]}.html").as_uri())
     page.locator(".latent-explorer").scroll_into_view_if_needed()
-    page.wait_for_function(
-        "document.querySelector('.latent-explorer figcaption').innerText.includes('lacks Decomp')"
-    )
+    page.locator(".latent-explorer figcaption", has_text=said).wait_for()
     assert page.locator(".latent-explorer .still img").is_visible()
     assert not part(page, "plane").is_visible()
     context.close()

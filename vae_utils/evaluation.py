@@ -105,4 +105,3 @@ def _decoded_samples(vae, x, mean, log_var, count, noise):
 
 def _slices(total, size):
     return [slice(start, min(start + size, total)) for start in range(0, total, size)]
-

@@ -9,7 +9,8 @@
  *
  * `LatentExplorer.start(name, payload)` brings the element with data-explorer="name" to life. Its
  * property `explorer.state` is a copy of what is shown, for tests: image, mean, logVar, sigma, kl,
- * z, logits, reconstruction, source of z, and the milliseconds that the last frame took.
+ * z, logits, reconstruction, source of z, how many points the strokes have, and the milliseconds
+ * that the last frame took.
  */
 var LatentExplorer = (() => {
   const SIZE = 28;
@@ -127,7 +128,9 @@ var LatentExplorer = (() => {
     context.lineCap = context.lineJoin = "round";
     context.beginPath();
     for (const stroke of strokes) {
-      context.moveTo(...stroke[0]);
+      const [x, y] = stroke[0];
+      context.moveTo(x, y);
+      context.lineTo(x + 0.1, y);  // a line without length would not be drawn
       for (const point of stroke) context.lineTo(...point);
     }
     context.stroke();
@@ -140,7 +143,7 @@ var LatentExplorer = (() => {
     const context = canvas.getContext("2d", { willReadFrequently: true });
     const ends = [0, 1].map((axis) => {
       const values = strokes.flat().map((point) => point[axis]);
-      return [Math.min(...values), Math.max(...values)];
+      return [Math.min, Math.max].map((further) => values.reduce((a, b) => further(a, b)));
     });
     const length = Math.max(...ends.map(([low, high]) => high - low), PAPER / 5);  // a dot stays a dot
     const scale = (BOX - pen) / length;
@@ -155,6 +158,7 @@ var LatentExplorer = (() => {
       return Float32Array.from({ length: SIZE * SIZE }, (_, i) => data[4 * i + 3] / 255);
     };
     const ink = render(0, 0), mass = sum(ink, (value) => value);
+    if (mass === 0) return ink;
     const offset = (position) => SIZE / 2 - 0.5 - sum(ink, (value, i) => value * position(i)) / mass;
     return render(offset((i) => i % SIZE), offset((i) => Math.floor(i / SIZE)));
   }
@@ -174,6 +178,14 @@ var LatentExplorer = (() => {
   // 4. The plane
 
   const LENS = 8;
+
+  /** Set how names are written: a canvas that changes its size forgets it. */
+  function letter(context) {
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.font = "600 12px system-ui, sans-serif";
+  }
+
   const rgb = (color, alpha = 1) => `rgba(${color.join()},${alpha})`;
   const channels = (css) => css.match(/[\d.]+/g).slice(0, 3).map(Number);
 
@@ -191,7 +203,9 @@ var LatentExplorer = (() => {
       Object.assign(this, { canvas, points, labels, colors });
       const far = Array.from(points, Math.abs).sort((a, b) => a - b);
       const most = Math.max(3, 1.05 * far[Math.floor(0.99 * (far.length - 1))]);
-      this.reach = Math.ceil(100 * most) / 100;  // the sliders count in hundredths
+      const steps = 10 ** (2 - Math.floor(Math.log10(most)));  // in 1: 100 on a plane up to ±10
+      this.reach = Math.ceil(steps * most) / steps;
+      this.step = 1 / steps;
     }
 
     /** Position on the canvas, in CSS pixels, of a point of the plane; and back. */
@@ -235,9 +249,7 @@ var LatentExplorer = (() => {
       const covers = ([cx, cy]) => places.filter(([x, y]) => Math.hypot(x - cx, y - cy) < inset).length;
       this.lens = [[inset, inset], [far, inset], [inset, far], [far, far]]
         .sort((a, b) => covers(a) - covers(b))[0];
-      context.textAlign = "center";
-      context.textBaseline = "middle";
-      context.font = "600 12px system-ui, sans-serif";
+      letter(context);
       const median = (values) => values.sort((a, b) => a - b)[values.length >> 1];
       const medians = Array.from(byLabel.values(), (zs) =>
         this.place([0, 1].map((axis) => median(zs.map((z) => z[axis])))));
@@ -280,7 +292,8 @@ var LatentExplorer = (() => {
       if (state.posterior) this.drawLens(context, state);
     }
 
-    /** Draw q(z|x), samples and the point; `zoom` keeps lines thin under a lens. */
+    /** Draw q(z|x), samples and the point, at the edge if it lies outside; `zoom` keeps lines thin
+     *  under a lens. */
     drawMoving(context, { posterior, cloud, z }, zoom = 1) {
       if (posterior) this.ellipses(context, posterior.mean, posterior.sigma, rgb(this.theme.ink), [], zoom);
       context.fillStyle = rgb(this.theme.accent);
@@ -293,7 +306,7 @@ var LatentExplorer = (() => {
         context.strokeStyle = rgb(color);
         context.lineWidth = width / zoom;
         context.beginPath();
-        context.arc(...this.place(z), 7 / zoom, 0, 2 * Math.PI);
+        context.arc(...this.place(this.inside(z)), 7 / zoom, 0, 2 * Math.PI);
         context.stroke();
       }
     }
@@ -311,6 +324,7 @@ var LatentExplorer = (() => {
       context.stroke();
       context.fillStyle = rgb(this.theme.ink);
       const inwards = [cx, cy].map((value) => value + 0.85 * radius * Math.sign(this.side / 2 - value));
+      letter(context);
       context.fillText(`×${LENS}`, ...inwards);
       context.clip();
       context.translate(cx, cy);
@@ -321,33 +335,34 @@ var LatentExplorer = (() => {
     }
 
     /** Say what lies around a point: the most frequent label of the nearest test points. */
-    neighbourhood([z1, z2], count = 15) {
+    neighbourhood([z1, z2], most = 15) {
+      const count = Math.min(most, this.labels.length);
       const near = Array.from(this.labels, (label, i) =>
         [(this.points[2 * i] - z1) ** 2 + (this.points[2 * i + 1] - z2) ** 2, label]);
       near.sort((a, b) => a[0] - b[0]);
       const votes = {};
       for (const [, label] of near.slice(0, count)) votes[label] = (votes[label] || 0) + 1;
-      const [label, most] = Object.entries(votes).sort((a, b) => b[1] - a[1])[0];
-      const share = most === count ? "all" : `${most} of the`;
-      return `${share} ${count} nearest test images are ${label}s`;
+      const [label, share] = Object.entries(votes).sort((a, b) => b[1] - a[1])[0];
+      return `${share === count ? "all" : `${share} of the`} ${count} nearest test images are ${label}s`;
     }
   }
 
   // 5. The explorer
 
-  const CLOUD = 24, STEP = 0.05, BIG_STEP = 0.25, WORDS_WAIT = 400;
+  const CLOUD = 24, STRIDE = 5, BIG_STRIDE = 25, WORDS_WAIT = 400;  // strides in steps of a slider
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
   const number = (value, digits = 2) => value.toFixed(digits).replace("-", "−");
 
   async function explore(root, payload) {
     const [encode, decode, points, labels, images] = await Promise.all([
-      network(payload.encoder), network(payload.decoder), unpack(payload.points, Int16Array),
+      network(payload.encoder), network(payload.decoder), unpack(payload.points, Float32Array),
       unpack(payload.labels, Uint8Array), unpack(payload.images, Uint8Array)]);
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     const testImage = (n) =>
       Float32Array.from(images.subarray(n * SIZE * SIZE, (n + 1) * SIZE * SIZE), (level) => level / 255);
-    const plane = new Plane(part("plane"), Float32Array.from(points, (value) => value / 100), labels, payload.colors);
-    const state = { strokes: [], image: null, posterior: null, z: [0, 0], source: "prior", temperature: 1,
+    const plane = new Plane(part("plane"), points, labels, payload.colors);
+    const state = { strokes: [], image: null, posterior: null, z: [0, 0], temperature: 1,
+                    source: "prior", sampled: "prior",  // of z: now, and before a hand moved it
                     noise: Array.from({ length: CLOUD }, normals) };
     let waiting = false, speaking = 0, theme;
 
@@ -369,7 +384,7 @@ var LatentExplorer = (() => {
 
     function draw() {
       plane.draw(state);
-      paint(part("decoded"), payload.likelihood === "gaussian" ? state.logits : state.logits.map(sigmoid), theme);
+      paint(part("decoded"), payload.pixelLogVar === null ? state.logits.map(sigmoid) : state.logits, theme);
       state.z.forEach((value, i) => {
         const slider = part(`z${i + 1}`);
         slider.value = value;
@@ -425,6 +440,7 @@ var LatentExplorer = (() => {
 
     function change(news) {
       Object.assign(state, news);
+      if (state.source !== "hand") state.sampled = state.source;
       if ("image" in news) Object.assign(state, { posterior: null, paperChanged: true });
       if (!waiting) requestAnimationFrame(frame);
       waiting = true;
@@ -436,13 +452,14 @@ var LatentExplorer = (() => {
     function follow(canvas, start, go) {
       let active = null;
       const at = (event) => {
-        const box = canvas.getBoundingClientRect();
-        return [event.clientX - box.left, event.clientY - box.top, box.width];
+        const box = canvas.getBoundingClientRect();  // with the border, which is not drawn on
+        const [left, top] = [box.left + canvas.clientLeft, box.top + canvas.clientTop];
+        return [event.clientX - left, event.clientY - top, canvas.clientWidth];
       };
       canvas.addEventListener("pointerdown", (event) => {
         if (active !== null || event.button) return;
+        canvas.setPointerCapture(event.pointerId);
         active = event.pointerId;
-        canvas.setPointerCapture(active);
         start(...at(event));
       });
       canvas.addEventListener("pointermove", (event) => {
@@ -450,7 +467,7 @@ var LatentExplorer = (() => {
         const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
         for (const each of all.length ? all : [event]) go(...at(each));
       });
-      for (const end of ["pointerup", "pointercancel"])
+      for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
         canvas.addEventListener(end, (event) => { if (event.pointerId === active) active = null; });
     }
 
@@ -459,27 +476,33 @@ var LatentExplorer = (() => {
       state.strokes.push([onPaper(...place)]);
       change({ image: null, source: "posterior", what: "Your drawing" });
     }, (...place) => {
-      state.strokes.at(-1)?.push(onPaper(...place));
+      const stroke = state.strokes.at(-1), [x, y] = onPaper(...place);
+      if (!stroke || Math.hypot(x - stroke.at(-1)[0], y - stroke.at(-1)[1]) < 1) return;
+      stroke.push([x, y]);
       change({ image: null });
     });
     const drag = (x, y) => move(plane.point(x, y));
     follow(part("plane"), drag, drag);
 
+    root.addEventListener("keydown", (event) => {  // or a notebook would take it for a command
+      if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
+    });
     part("plane").addEventListener("keydown", (event) => {
       const direction = ARROWS[event.key];
       if (!direction) return;
       event.preventDefault();
-      const step = event.shiftKey ? BIG_STEP : STEP;
-      move(Array.from(state.z, (value, i) => value + step * direction[i]));
+      const step = plane.step * (event.shiftKey ? BIG_STRIDE : STRIDE);
+      move(Array.from(plane.inside(state.z), (value, i) => value + step * direction[i]));
     });
     for (const i of [0, 1]) part(`z${i + 1}`).addEventListener("input", (event) =>
       move(Array.from(state.z, (value, j) => (i === j ? Number(event.target.value) : value))));
     part("clear").addEventListener("click", () =>
-      change({ strokes: [], image: null, source: state.source === "posterior" ? "hand" : state.source }));
+      change({ strokes: [], image: null, source: state.source === "posterior" ? "hand" : state.source,
+               sampled: "prior" }));
     for (const source of ["posterior", "prior"]) part(source).addEventListener("click", () =>
       change({ source, noise: Array.from({ length: CLOUD }, normals) }));
     part("temperature").addEventListener("input", (event) =>
-      change({ temperature: Number(event.target.value) }));
+      change({ temperature: Number(event.target.value), source: state.sampled }));
 
     const choose = (n) => change({ strokes: [], image: testImage(n), source: "posterior",
                                    what: `A test image, labelled ${payload.imageLabels[n]},` });
@@ -499,7 +522,7 @@ var LatentExplorer = (() => {
     });
 
     function restyle() {
-      if (!root.isConnected) return;  // a notebook has replaced this output
+      if (!root.isConnected) return;  // a notebook has put this output away
       const style = getComputedStyle(part("plane")), probe = getComputedStyle(part("z1"));
       const [paper, ink] = [style.backgroundColor, style.color].map(channels);
       theme = { paper, ink, accent: channels(probe.accentColor), dark: paper[0] < ink[0] };
@@ -508,21 +531,42 @@ var LatentExplorer = (() => {
       change({ paperChanged: true });
     }
 
-    for (const i of [1, 2]) Object.assign(part(`z${i}`), { min: -plane.reach, max: plane.reach });
+    for (const i of [1, 2]) Object.assign(part(`z${i}`), { min: -plane.reach, max: plane.reach, step: plane.step });
     root.classList.add("alive");
     restyle();
     new ResizeObserver(restyle).observe(part("plane"));
-    const themes = new MutationObserver(restyle);
-    for (const element of [document.documentElement, document.body])
-      themes.observe(element, { attributeFilter: ["data-theme", "data-jp-theme-light"] });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", restyle);
     choose(0);
-    root.explorer = { get state() {
-      const { image, posterior, z, logits, reconstruction, source, milliseconds } = state;
-      const shown = { image, ...posterior, z, logits, reconstruction, source, milliseconds };
+    root.explorer = { restyle, get state() {
+      const { image, posterior, z, logits, reconstruction, source, strokes, milliseconds } = state;
+      const points = strokes.flat().length;
+      const shown = { image, ...posterior, z, logits, reconstruction, source, points, milliseconds };
       const plain = (value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
       return Object.fromEntries(Object.entries(shown).map(([key, value]) => [key, plain(value)]));
     } };
+    watch(new WeakRef(root));
+  }
+
+  /** Restyle an explorer whenever colours or the resolution change. What the document holds must not
+   *  hold the explorer, or a notebook would keep the networks of every output that it has replaced. */
+  function watch(reference) {
+    const gone = new AbortController(), { signal } = gone, themes = new MutationObserver(tell);
+    function tell() {
+      const root = reference.deref();
+      if (root) return root.explorer.restyle();
+      themes.disconnect();
+      gone.abort();
+    }
+    function watchResolution() {
+      const resolution = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);  // left at any change
+      resolution.addEventListener("change", () => {
+        watchResolution();
+        tell();
+      }, { once: true, signal });
+    }
+    for (const element of [document.documentElement, document.body])
+      themes.observe(element, { attributeFilter: ["data-theme", "data-jp-theme-light"] });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell, { signal });
+    watchResolution();
   }
 
   /** Start every explorer of this name that has not been started yet; where it fails, say why. */
@@ -530,8 +574,9 @@ var LatentExplorer = (() => {
     for (const root of document.querySelectorAll(`[data-explorer="${name}"]`)) {
       if (root.explorer) continue;
       root.explorer = {};
-      const lacking = ["DecompressionStream", "ResizeObserver", "PointerEvent"]
-        .filter((need) => !(need in window));
+      const needs = { DecompressionStream: "DecompressionStream" in window,
+                      "light-dark()": CSS.supports("color", "light-dark(red, red)") };
+      const lacking = Object.keys(needs).filter((need) => !needs[need]);
       const told = lacking.length
         ? Promise.reject(new Error(`this browser lacks ${lacking.join(", ")}`))
         : explore(root, payload);

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import zlib
-from importlib import resources
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -64,12 +64,15 @@ def show(vae, digits):
         ValueError: for a model that the page cannot run; the message says what it has met.
     """
     payload = json.dumps(export(vae) | _examples(vae, digits)).replace("<", "\\u003c")
-    parts = {kind: _resource(f"explorer.{kind}") for kind in ("html", "css", "js")}
+    parts = {
+        kind: Path(__file__).with_suffix(f".{kind}").read_text(encoding="utf-8")
+        for kind in ("html", "css", "js")
+    }
     name = hashlib.sha256((parts["js"] + payload).encode()).hexdigest()[:12]
     panels = parts["html"].replace("{name}", name).replace("{still}", _still(vae))
     return HTML(
         f"<style>{parts['css']}</style>\n{panels.replace('{alt}', STILL_ALT)}\n"
-        f'<script data-lazy="explorer">{parts["js"]}\n'
+        f'<script data-lazy="explorer" data-defines="LatentExplorer">{parts["js"]}\n'
         f'LatentExplorer.start("{name}", {payload});</script>'
     )
 
@@ -93,7 +96,6 @@ def export(vae):
     return {
         "encoder": _network(vae.encoder),
         "decoder": _network(vae.decoder),
-        "likelihood": vae.likelihood,
         "pixelLogVar": float(vae.pixel_log_var) if gaussian else None,
     }
 
@@ -141,14 +143,9 @@ def _layer(layer):
     if type(layer) not in KINDS:
         known = ", ".join(kind.__name__ for kind in KINDS)
         raise ValueError(f"The explorer knows the layers {known}. Received: {_named(layer)}")
+    _require_plain(layer)
     kind = KINDS[type(layer)]
-    activation = getattr(getattr(layer, "activation", None), "__name__", "linear")
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"The explorer knows the activations {', '.join(ACTIVATIONS)}. "
-            f"Received: activation={activation!r} of {_named(layer)}"
-        )
-    entry = {"kind": kind, "activation": activation}
+    entry = {"kind": kind, "activation": _activation(layer)}
     if not hasattr(layer, "kernel"):
         return entry
     entry |= {"from": list(layer.input.shape[1:]), "to": list(layer.output.shape[1:])}
@@ -159,7 +156,6 @@ def _layer(layer):
                 f"Received: inputs of shape {tuple(entry['from'])} for {_named(layer)}"
             )
     else:
-        _require_plain_convolution(layer)
         entry["stride"] = list(layer.strides)
     steps, step = _rounded(_kernel(layer))
     bias = layer.bias.numpy() if layer.use_bias else np.zeros(steps.shape[-1])
@@ -168,12 +164,24 @@ def _layer(layer):
     return entry | shape | {key: _packed(*array) for key, array in arrays.items()}
 
 
-def _require_plain_convolution(layer):
+def _activation(layer):
+    """Return the name of a layer's activation; a function that is only called so will not do."""
+    function = getattr(layer, "activation", None) or keras.activations.linear
+    for name in ACTIVATIONS:
+        if function is keras.activations.get(name):
+            return name
+    raise ValueError(
+        f"The explorer knows Keras's activations {', '.join(ACTIVATIONS)}. "
+        f"Received: activation={function!r} of {_named(layer)}"
+    )
+
+
+def _require_plain(layer):
     for name, wanted in PLAIN.items():
         value = getattr(layer, name, wanted)
         if value != wanted:
             raise ValueError(
-                f"The explorer runs convolutions with {name}={wanted!r}. "
+                f"The explorer runs layers with {name}={wanted!r}. "
                 f"Received: {name}={value!r} of {_named(layer)}"
             )
 
@@ -206,7 +214,7 @@ def _examples(vae, digits):
     rows = [np.flatnonzero(labels == label)[:IMAGES_PER_LABEL] for label in np.unique(labels)]
     rows = np.concatenate(rows)
     return {
-        "points": _packed(100 * mean, "int16"),
+        "points": _packed(mean, "float32"),
         "labels": _packed(labels[:POINTS], "uint8"),
         "images": _packed(digits.test_levels[rows], "uint8"),
         "imageLabels": labels[rows].tolist(),
@@ -226,20 +234,12 @@ def _stroke_width(x):
 
 def _still(vae, side=12):
     """Return the decoded plane at the prior's quantiles as the URL of a small picture."""
-    ticks = plots.prior_quantiles(side)
-    z = np.stack(np.meshgrid(ticks, ticks[::-1]), axis=-1).reshape(-1, 2)
-    paper = 1 - np.clip(vae.decode_mean(z), 0, 1).reshape(side, side, 28, 28)
-    tiles = paper.transpose(0, 2, 1, 3).reshape(side * 28, side * 28)
+    paper = 1 - np.clip(plots.decoded_plane(vae, side), 0, 1)
     buffer = io.BytesIO()
-    Image.fromarray(np.rint(255 * tiles).astype(np.uint8)).save(buffer, "webp", quality=60)
+    Image.fromarray(np.rint(255 * paper).astype(np.uint8)).save(buffer, "webp", quality=60)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def _packed(array, dtype):
-    content = np.rint(array) if dtype != "float32" else array
-    deflated = zlib.compress(np.ascontiguousarray(content, dtype).tobytes(), 9)
+    deflated = zlib.compress(np.ascontiguousarray(array, dtype).tobytes(), 9)
     return base64.b64encode(deflated).decode()
-
-
-def _resource(name):
-    return resources.files("vae_utils").joinpath(name).read_text(encoding="utf-8")

@@ -1,7 +1,6 @@
 """What makes a notebook a page: numbers to quote, controls that stay alive, a line of progress."""
 
 import base64
-import hashlib
 import html
 import io
 import json
@@ -13,16 +12,17 @@ from IPython.display import HTML, display
 
 WHOLE_LABEL = {"description_width": "initial"}
 PAGE = """
-<div class="frames" id="{id}">
+<div class="frames">
   <img src="{first}" alt="{alt}" style="max-width: 100%">
   <label style="display: flex; flex-wrap: wrap; gap: 0.75em; align-items: center">
     <span>{label}</span>
-    <input type="range" min="0" max="{last}" value="0" style="flex: 1; min-width: 10em">
+    <input type="range" min="0" max="{last}" value="0" autocomplete="off"
+      style="flex: 1; min-width: 10em">
     <output>{value}</output>
   </label>
   <script>
     (() => {{
-      const root = document.getElementById("{id}");
+      const root = document.currentScript.parentElement;
       const frames = {frames};
       const [image, slider, output] = ["img", "input", "output"].map((e) => root.querySelector(e));
       const show = () => {{
@@ -88,7 +88,6 @@ def slider(draw, values, label, describe):
     script = json.dumps(frames).replace("<", "\\u003c")  # nothing can end the script early
     return HTML(
         PAGE.format(
-            id=f"frames-{hashlib.sha256(script.encode()).hexdigest()[:12]}",
             first=frames[0]["image"],
             alt=html.escape(frames[0]["alt"]),
             value=html.escape(frames[0]["value"]),

@@ -110,10 +110,28 @@ def prior_quantiles(n):
     return norm.ppf((np.arange(n) + 0.5) / n)
 
 
-def manifold(vae, n=15):
-    """Draw the decoded mean images over the plane, at the prior's quantiles, z₂ upwards.
+def decoded_plane(vae, n):
+    """Return the decoded mean images at the prior's quantiles side by side, z₂ upwards.
 
     Equal steps in probability, not in z: each image stands for the same share of prior samples.
+
+    Args:
+        vae: a `models.VAE` with two latent dimensions.
+        n: images per side.
+
+    Returns:
+        Pixels, shape `(n * height, n * width)`, or `(n * height, n * width, channels)` in colour.
+    """
+    ticks = prior_quantiles(n)
+    z = np.stack(np.meshgrid(ticks, ticks[::-1]), axis=-1).reshape(-1, 2)
+    images = vae.decode_mean(z)
+    height, width, channels = images.shape[1:]
+    tiles = images.reshape(n, n, height, width, channels).transpose(0, 2, 1, 3, 4)
+    return tiles.reshape(n * height, n * width, channels).squeeze()
+
+
+def manifold(vae, n=15):
+    """Draw the plane that `decoded_plane` returns, with its axes.
 
     Args:
         vae: a `models.VAE` with two latent dimensions.
@@ -129,13 +147,9 @@ def manifold(vae, n=15):
         raise ValueError(
             f"A manifold is drawn for 2 latent dimensions. Received: latent_dim={vae.latent_dim}"
         )
-    ticks = prior_quantiles(n)
-    z1, z2 = np.meshgrid(ticks, ticks[::-1])
-    images = vae.decode_mean(np.stack([z1.ravel(), z2.ravel()], axis=1))
-    height, width = images.shape[1:3]
-    tiles = images[..., 0].reshape(n, n, height, width)
+    ticks, (height, width, _) = prior_quantiles(n), vae.image_shape
     figure, ax = plt.subplots(figsize=(6.5, 6.5))
-    ax.imshow(tiles.transpose(0, 2, 1, 3).reshape(n * height, n * width), cmap=INK, vmin=0, vmax=1)
+    ax.imshow(decoded_plane(vae, n), cmap=INK, vmin=0, vmax=1)
     shown = np.unique(np.linspace(0, n - 1, min(n, 7)).round().astype(int))
     ax.set_xticks((shown + 0.5) * width, [f"{ticks[i]:.1f}" for i in shown])
     ax.set_yticks((n - shown - 0.5) * height, [f"{ticks[i]:.1f}" for i in shown])

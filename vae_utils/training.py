@@ -1,5 +1,6 @@
 """The tuned recipe that trains a VAE in seconds, and a cache of models trained with it."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -38,6 +39,7 @@ def batches(levels, batch_size=BATCH_SIZE, seed=None):
             f"batch_size must lie between 1 and the {len(levels)} images. "
             f"Received: batch_size={batch_size}"
         )
+    gc.collect()  # earlier models are cycles, which Python would free much later
     levels = tf.constant(levels)
     steps = len(levels) // batch_size
 
@@ -212,4 +214,3 @@ def _key(*settings):
     for source in (losses.__file__, models.__file__, __file__):
         digest.update(Path(source).read_bytes())
     return digest.hexdigest()[:16]
-
