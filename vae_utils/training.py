@@ -13,6 +13,8 @@ from tqdm.keras import TqdmCallback
 
 from vae_utils import cache, losses, models, notebook
 
+gc.freeze()  # what TensorFlow has brought along stays, so collecting need not look at it
+
 BATCH_SIZE = 200
 PEAK_LEARNING_RATE = 6e-3
 STEPS_PER_EXECUTION = 20
