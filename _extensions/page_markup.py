@@ -2,7 +2,7 @@
 
 Figures become WebP, half the size or less, and say their width and height, so that the text below
 does not move when they arrive. References are items of their list: the role that docutils gives
-them is deprecated.
+them is deprecated. The comma after an equation stays on its line.
 """
 
 import io
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from PIL import Image
 
+EQUATION = re.compile(r'([(“]*)(<span class="math [^>]*>[^<]*</span>)([,.;:?!)”’]*)')
 FIGURE = re.compile(r'(<img\b[^>]*\bsrc="[^"]*_images/)([^"/]+)\.png"')
 
 
@@ -31,6 +32,7 @@ def _mend_page(app, page, template, context, doctree):
         return f'{match[1]}{match[2]}.webp" width="{width}" height="{height}"'
 
     body = FIGURE.sub(sized, context.get("body", ""))
+    body = EQUATION.sub(r'<span class="on-one-line">\1\2\3</span>', body)
     context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 

@@ -74,7 +74,7 @@ def test_the_front_page_says_the_same_times():
         row = next(
             line for line in front.splitlines() if line.startswith(f"| {{doc}}`{path.stem}`")
         )
-        assert f"| {read} min | {run} s |" in row, path.stem
+        assert f"| {read}&nbsp;min | {run}&nbsp;s |" in row, path.stem
 
 
 def test_cells_are_short(chapter):

@@ -1,7 +1,6 @@
 """Figures show what they say, the right way round, and once."""
 
 import inspect
-from types import SimpleNamespace
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -59,17 +58,6 @@ def points():
     return random.normal(size=(90, 2)) + labels[:, None], labels
 
 
-def history(epochs=4, held_out=True):
-    splits = ("", "val_") if held_out else ("",)
-    return SimpleNamespace(
-        history={
-            f"{split}{part}": list(start + offset - np.arange(epochs))
-            for split, offset in zip(splits, (0, 5))
-            for part, start in (("loss", 150), ("reconstruction", 140), ("kl", 10))
-        }
-    )
-
-
 def drawn_images(figure):
     return [ax.images[0].get_array() for ax in figure.axes if ax.images]
 
@@ -79,7 +67,6 @@ FIGURES = {
     "reconstructions": lambda: plots.reconstructions(PaintedPlane(), np.full((3, 4, 6, 1), 0.5)),
     "latent_scatter": lambda: plots.latent_scatter(np.eye(2), np.array([1, 2])),
     "manifold": lambda: plots.manifold(PaintedPlane(), 3),
-    "learning_curves": lambda: plots.learning_curves(history()),
 }
 
 
@@ -161,6 +148,16 @@ def test_a_scatter_shows_every_point_in_the_colour_of_its_digit(points):
     for text, digit in zip(ax.texts, (0, 3, 7)):
         assert text.get_text() == str(digit)
         np.testing.assert_allclose(text.get_position(), np.median(z[labels == digit], axis=0))
+
+
+def test_no_digits_name_covers_anothers(points):
+    z = np.random.default_rng(0).normal(size=(1000, 2))  # ten medians near the origin
+    ax = plots.latent_scatter(z, np.arange(1000) % 10).axes[0]
+    ax.figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in ax.texts]
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]
+    assert len(pairs) == 45
+    assert not any(a.overlaps(b) for a, b in pairs)
 
 
 def test_a_scatter_has_named_axes_of_one_scale_and_a_legend(points):
@@ -258,30 +255,3 @@ def test_a_manifold_of_three_dimensions_is_refused(plane):
     plane.latent_dim = 3
     with pytest.raises(ValueError, match="2 latent dimensions. Received: latent_dim=3"):
         plots.manifold(plane)
-
-
-# Learning curves
-
-
-def test_learning_curves_show_the_loss_and_both_parts_by_epoch():
-    figure = plots.learning_curves(history(epochs=4))
-    assert [ax.get_title() for ax in figure.axes] == ["negative ELBO", "reconstruction", "KL"]
-    for ax, start in zip(figure.axes, (150, 140, 10)):
-        training, held_out = ax.lines
-        np.testing.assert_array_equal(training.get_xdata(), [1, 2, 3, 4])
-        np.testing.assert_array_equal(training.get_ydata(), start - np.arange(4))
-        np.testing.assert_array_equal(held_out.get_ydata(), start + 5 - np.arange(4))
-        assert training.get_linestyle() != held_out.get_linestyle()
-        assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "nats per image")
-    names = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert names == ["training", "held out"]
-
-
-def test_learning_curves_do_without_held_out_data():
-    figure = plots.learning_curves(history(held_out=False))
-    assert [len(ax.lines) for ax in figure.axes] == [1, 1, 1]
-
-
-def test_one_epoch_makes_a_curve_too():
-    figure = plots.learning_curves(history(epochs=1))
-    assert all(len(line.get_xdata()) == 1 for ax in figure.axes for line in ax.lines)

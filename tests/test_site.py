@@ -226,6 +226,24 @@ def test_a_phone_shows_lines_to_their_end(page):
     assert wide == []
 
 
+def test_no_line_begins_with_the_mark_after_an_equation(page):
+    page.set_viewport_size(PHONE)
+    apart = page.locator("article span.math").evaluate_all(
+        """equations => equations
+            .filter(equation => /^[,.;:?!)]/.test(equation.nextSibling?.data ?? ""))
+            .filter(equation => {
+                const mark = document.createRange();
+                mark.setStart(equation.nextSibling, 0);
+                mark.setEnd(equation.nextSibling, 1);
+                const bottom = equation.getBoundingClientRect().bottom;
+                return mark.getBoundingClientRect().top >= bottom;
+            })
+            .map(equation => equation.parentElement.textContent)"""
+    )
+    page.set_viewport_size(WIDE)
+    assert apart == []
+
+
 def test_a_page_needs_no_network_and_has_no_errors(page):
     assert [url for url in page.asked if urlsplit(url).scheme not in ("file", "data", "blob")] == []
     assert page.complaints == []

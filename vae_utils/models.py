@@ -270,8 +270,8 @@ class StopOnNaN(keras.callbacks.Callback):
             return
         if all(np.all(np.abs(w) < DIVERGED) for w in self.model.trainable_weights):
             cause = (
-                "The weights have kept in bounds, so look at what went in: pixels outside [0, 1]? "
-                "Or the logarithm of a negative number in a loss of your own?"
+                "The weights have stayed within bounds, so look at what went in: pixels outside "
+                "[0, 1]? Or the logarithm of a negative number in a loss of your own?"
             )
         else:
             cause = (

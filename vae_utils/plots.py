@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Ellipse
+from matplotlib.patheffects import withStroke
 from scipy.stats import norm
 
 # Paul Tol's "muted" scheme and black: ten colours that colour-blind readers can tell apart.
@@ -11,6 +12,7 @@ DIGIT_COLORS = (
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#000000",
 )  # fmt: skip
 INK = "gray_r"
+HALO = [withStroke(linewidth=3, foreground="white")]  # around black text, on any colour
 
 
 def image_grid(images, columns=10, titles=None, scale=0.8):
@@ -61,6 +63,8 @@ def reconstructions(vae, x):
 def latent_scatter(z, labels, ax=None):
     """Draw points of a latent plane, coloured by label, each digit's name at its median.
 
+    Names that would cover each other are moved apart.
+
     Args:
         z: points, shape `(n, 2)`.
         labels: integers 0 to 9, shape `(n,)`.
@@ -79,17 +83,26 @@ def latent_scatter(z, labels, ax=None):
         )
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 5.5))
-    for digit in np.unique(labels):
-        points = z[labels == digit]
-        color = DIGIT_COLORS[digit]
-        ax.scatter(*points.T, s=4, alpha=0.5, lw=0, color=color, label=str(digit), rasterized=True)
-        name = {"facecolor": "white", "edgecolor": color, "boxstyle": "round,pad=0.15"}
-        ax.text(*np.median(points, axis=0), str(digit), ha="center", va="center", bbox=name)
+    names = np.unique(labels)
+    medians = np.array([np.median(z[labels == digit], axis=0) for digit in names])
+    for digit, place in zip(names, _apart(medians, 0.06 * np.ptp(z, axis=0).max())):
+        points = {"s": 4, "alpha": 0.5, "lw": 0, "color": DIGIT_COLORS[digit]}
+        ax.scatter(*z[labels == digit].T, **points, label=str(digit), rasterized=True)
+        ax.text(*place, str(digit), ha="center", va="center", weight="bold", path_effects=HALO)
     ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
     legend = ax.legend(title="digit", markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
     for handle in legend.legend_handles:
         handle.set_alpha(1)
     return _finished(ax.figure)
+
+
+def _apart(places, least):
+    """Move points that are nearer to each other than `least` away from each other."""
+    for _ in range(50):
+        gaps = places[:, np.newaxis] - places
+        near = np.linalg.norm(gaps, axis=2, keepdims=True) < least
+        places = places + 0.1 * np.sum(gaps * near, axis=1)
+    return places
 
 
 def posterior_ellipses(ax, mean, log_var, deviations=2.0, **style):
@@ -155,29 +168,6 @@ def manifold(vae, n=15):
     ax.set_yticks((n - shown - 0.5) * height, [f"{ticks[i]:.1f}" for i in shown])
     ax.set(xlabel="$z_1$ at the prior's quantiles", ylabel="$z_2$ at the prior's quantiles")
     ax.grid(False)
-    return _finished(figure)
-
-
-def learning_curves(history):
-    """Draw training and held-out loss and its two parts over the epochs.
-
-    Args:
-        history: what `training.train` or `fit` returned.
-
-    Returns:
-        A Matplotlib `Figure` of three panels, nats per image.
-    """
-    panels = {"loss": "negative ELBO", "reconstruction": "reconstruction", "kl": "KL"}
-    figure, axes = plt.subplots(1, 3, figsize=(9, 3))
-    for ax, (key, title) in zip(axes, panels.items()):
-        curves = history.history
-        epochs = np.arange(1, len(curves[key]) + 1)
-        ax.plot(epochs, curves[key], "o--", ms=3, label="training")
-        if f"val_{key}" in curves:
-            ax.plot(epochs, curves[f"val_{key}"], "s-", ms=3, label="held out")
-        ax.set(title=title, xlabel="epoch", ylabel="nats per image")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].legend()
     return _finished(figure)
 
 
