@@ -85,7 +85,7 @@ def latent_scatter(z, labels, ax=None):
         _, ax = plt.subplots(figsize=(6.5, 5.5))
     names = np.unique(labels)
     medians = np.array([np.median(z[labels == digit], axis=0) for digit in names])
-    for digit, place in zip(names, _apart(medians, 0.06 * np.ptp(z, axis=0).max())):
+    for digit, place in zip(names, _apart(medians, 0.07 * np.ptp(z, axis=0).max())):
         points = {"s": 4, "alpha": 0.5, "lw": 0, "color": DIGIT_COLORS[digit]}
         ax.scatter(*z[labels == digit].T, **points, label=str(digit), rasterized=True)
         ax.text(*place, str(digit), ha="center", va="center", weight="bold", path_effects=HALO)
