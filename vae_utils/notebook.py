@@ -75,12 +75,7 @@ def slider(draw, values, label, describe):
     if not values:
         raise ValueError("A slider needs at least one value. Received: values=[]")
     if "VAE_BOOK_BUILD" not in os.environ:
-        from ipywidgets import SelectionSlider, interactive
-
-        return interactive(
-            lambda value: display(draw(value)),
-            value=SelectionSlider(options=values, description=label, style=WHOLE_LABEL),
-        )
+        return _live_slider(draw, values, label, describe)
     frames = [
         {"value": str(value), "alt": describe(value), "image": _as_data_url(draw(value))}
         for value in values
@@ -96,6 +91,23 @@ def slider(draw, values, label, describe):
             frames=script,
         )
     )
+
+
+def _live_slider(draw, values, label, describe):
+    """The same with ipywidgets; without its `Output`, on which nbclient can wait for ever."""
+    import ipywidgets
+
+    control = ipywidgets.SelectionSlider(options=values, description=label, style=WHOLE_LABEL)
+    picture = ipywidgets.HTML()
+
+    def show(_=None):
+        alt = html.escape(describe(control.value))
+        source = _as_data_url(draw(control.value))
+        picture.value = f'<img src="{source}" alt="{alt}" style="max-width: 100%">'
+
+    control.observe(show, names="value")
+    show()
+    return ipywidgets.VBox([control, picture])
 
 
 def progress_stream():
