@@ -28,6 +28,7 @@ from vae_utils import data
 
 ALONE = {"03_architecture", "04_training"}  # they compare seconds
 AT_A_TIME = 2  # each kernel holds TensorFlow
+THREADS = ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS")  # of each kernel
 MARK = "unfinished"
 STATE = "state"
 
@@ -69,8 +70,21 @@ def _run_side_by_side(app, env, docnames):
             executor = load_executor("local-serial", cache)
             executor.run_and_cache(filter_uris=[uri], timeout=app.config.nb_execution_timeout)
 
-    with ThreadPool(AT_A_TIME) as pool:  # of daemons: Ctrl-C ends them, and so their kernels
+    # A pool of daemons: Ctrl-C ends them, and so their kernels.
+    with _shared_processors(), ThreadPool(AT_A_TIME) as pool:
         pool.map(run, uris, chunksize=1)
+
+
+@contextlib.contextmanager
+def _shared_processors():
+    """Give each kernel its part of the processors: more threads than these wait for each other."""
+    ours = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, str(max(1, os.cpu_count() // AT_A_TIME))))
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
 
 
 def _state(root):

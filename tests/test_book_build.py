@@ -21,8 +21,9 @@ exclude_patterns = ["_build"]
 """
 NOTE_THE_RUN = "from pathlib import Path; Path('runs').open('a').write('{name} ')"
 MEET = """
+import os
 import time
-Path('{name}').touch()
+Path('{name}').write_text(os.environ.get("TF_NUM_INTRAOP_THREADS", "all"))
 end = time.monotonic() + 60
 while not Path('{other}').exists():
     assert time.monotonic() < end, "the other did not come"
@@ -69,6 +70,7 @@ def build(root):
 def test_two_notebooks_run_at_once_and_only_when_something_changed(root):
     process, runs = build(root)
     assert (process.returncode, runs) == (0, ["one", "two"]), process.stderr
+    assert (root / "one").read_text() == str(max(1, os.cpu_count() // 2))
     assert not (root / "_build" / book_build.MARK).exists()
     assert build(root)[1] == ["one", "two"]
 
