@@ -6,7 +6,7 @@ outputs of its own, so that a change in one of them runs the notebooks again, an
 earlier state costs nothing.
 
 Notebooks without outputs in the cache run two at a time: much of their time goes to importing,
-tracing and drawing, which keep one processor busy. Those about seconds run alone.
+tracing and drawing, which keep one processor busy. Those that compare seconds run alone.
 
 A build that was interrupted, or that ended with a warning, leaves a mark: the next one starts from
 the sources instead of trusting half-written pages, and sees the same warning again.

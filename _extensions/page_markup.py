@@ -2,7 +2,7 @@
 
 Figures become WebP, half the size or less, and say their width and height, so that the text below
 does not move when they arrive. References are items of their list: the role that docutils gives
-them is deprecated. The comma after an equation stays on its line.
+them is deprecated. The mark after an equation stays on its line.
 """
 
 import io
@@ -32,8 +32,13 @@ def _mend_page(app, page, template, context, doctree):
         return f'{match[1]}{match[2]}.webp" width="{width}" height="{height}"'
 
     body = FIGURE.sub(sized, context.get("body", ""))
-    body = EQUATION.sub(r'<span class="on-one-line">\1\2\3</span>', body)
+    body = EQUATION.sub(_with_its_marks, body)
     context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def _with_its_marks(match):
+    alone = not (match[1] or match[3])
+    return match[0] if alone else f'<span class="on-one-line">{match[0]}</span>'
 
 
 def _shrink_figures(app, error):

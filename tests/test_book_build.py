@@ -63,6 +63,7 @@ def build(root):
     """Build the book; return the process and the names of the notebooks that have run so far."""
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", root, root / "_build/html"]
     environment = os.environ | {"MNIST_NPZ": str(root / "mnist.npz")}
+    environment = {name: environment[name] for name in environment.keys() - {*book_build.THREADS}}
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     return process, sorted((root / "runs").read_text().split())
 
@@ -93,6 +94,17 @@ def test_a_notebook_that_fails_is_named_and_the_next_build_starts_anew(root):
         assert "two.ipynb" in process.stderr
         assert "the well is dry" in process.stderr
         assert (root / "_build" / book_build.MARK).exists()
+
+
+def test_kernels_share_the_processors_only_while_they_run_together(monkeypatch):
+    ours, users = book_build.THREADS
+    monkeypatch.delenv(ours, raising=False)
+    monkeypatch.setenv(users, "7")
+    with book_build._shared_processors():
+        assert int(os.environ[ours]) == max(1, os.cpu_count() // book_build.AT_A_TIME)
+        assert os.environ[users] == "7"
+    assert ours not in os.environ
+    assert os.environ[users] == "7"
 
 
 def test_what_runs_alone_exists():

@@ -150,9 +150,11 @@ def test_a_scatter_shows_every_point_in_the_colour_of_its_digit(points):
         np.testing.assert_allclose(text.get_position(), np.median(z[labels == digit], axis=0))
 
 
-def test_no_digits_name_covers_anothers(points):
+@pytest.mark.parametrize("size", [(6.5, 5.5), (2.5, 2.9)])
+def test_no_digits_name_covers_anothers(size):
     z = np.random.default_rng(0).normal(size=(1000, 2))  # ten medians near the origin
-    ax = plots.latent_scatter(z, np.arange(1000) % 10).axes[0]
+    _, ax = plt.subplots(figsize=size)
+    plots.latent_scatter(z, np.arange(1000) % 10, ax)
     ax.figure.canvas.draw()
     boxes = [text.get_window_extent() for text in ax.texts]
     pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[:i]]

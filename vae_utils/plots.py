@@ -12,6 +12,7 @@ DIGIT_COLORS = (
     "#DDCC77", "#CC6677", "#882255", "#AA4499", "#000000",
 )  # fmt: skip
 INK = "gray_r"
+NAME_INCHES = 0.25  # from one digit's name to the next
 HALO = [withStroke(linewidth=3, foreground="white")]  # around black text, on any colour
 
 
@@ -63,7 +64,7 @@ def reconstructions(vae, x):
 def latent_scatter(z, labels, ax=None):
     """Draw points of a latent plane, coloured by label, each digit's name at its median.
 
-    Names that would cover each other are moved apart.
+    Names that would cover each other stand beside it.
 
     Args:
         z: points, shape `(n, 2)`.
@@ -85,7 +86,9 @@ def latent_scatter(z, labels, ax=None):
         _, ax = plt.subplots(figsize=(6.5, 5.5))
     names = np.unique(labels)
     medians = np.array([np.median(z[labels == digit], axis=0) for digit in names])
-    for digit, place in zip(names, _apart(medians, 0.07 * np.ptp(z, axis=0).max())):
+    side = min(ax.get_window_extent().size) / ax.figure.dpi
+    room = NAME_INCHES / side * np.ptp(z, axis=0).max()
+    for digit, place in zip(names, _apart(medians, room)):
         points = {"s": 4, "alpha": 0.5, "lw": 0, "color": DIGIT_COLORS[digit]}
         ax.scatter(*z[labels == digit].T, **points, label=str(digit), rasterized=True)
         ax.text(*place, str(digit), ha="center", va="center", weight="bold", path_effects=HALO)
