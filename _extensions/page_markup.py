@@ -1,20 +1,17 @@
 """A Sphinx extension that makes pages light, still while they load, and clear to all.
 
 Figures become WebP, half the size or less, and say their width and height, so that the text below
-does not move when they arrive. Equations in a line say about how wide they will be when typeset,
-and keep the mark behind them on their line. References are items of their list: the role that
-docutils gives them is deprecated.
+does not move when they arrive. References are items of their list: the role that docutils gives
+them is deprecated. The mark after an equation stays on its line.
 """
 
-import html
 import io
 import re
 from pathlib import Path
 
 from PIL import Image
 
-EQUATION = re.compile(r'([(“]*)<span class="math ([^"]*)">\\\(([^<]*)\\\)</span>([,.;:?!)”’]*)')
-EMS, EMS_PER_SYMBOL = 0.15, 0.74  # fitted to the book's equations: off by 0.3 em in the median
+EQUATION = re.compile(r'([(“]*)(<span class="math [^>]*>[^<]*</span>)([,.;:?!)”’]*)')
 FIGURE = re.compile(r'(<img\b[^>]*\bsrc="[^"]*_images/)([^"/]+)\.png"')
 
 
@@ -35,18 +32,13 @@ def _mend_page(app, page, template, context, doctree):
         return f'{match[1]}{match[2]}.webp" width="{width}" height="{height}"'
 
     body = FIGURE.sub(sized, context.get("body", ""))
-    body = EQUATION.sub(_settled, body)
+    body = EQUATION.sub(_with_its_marks, body)
     context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
 
 
-def _settled(match):
-    before, classes, tex, after = match.groups()
-    symbols = re.sub(r"\\[a-zA-Z]+", "x", html.unescape(tex))
-    width = EMS + EMS_PER_SYMBOL * len(re.sub(r"[\\{}\s^_,;!]", "", symbols))
-    equation = f'<span style="--width: {width:.1f}em" class="math {classes}">\\({tex}\\)</span>'
-    if not (before or after):
-        return equation
-    return f'<span class="on-one-line">{before}{equation}{after}</span>'
+def _with_its_marks(match):
+    alone = not (match[1] or match[3])
+    return match[0] if alone else f'<span class="on-one-line">{match[0]}</span>'
 
 
 def _shrink_figures(app, error):
