@@ -25,7 +25,7 @@ SWEEPS = {
     "width": (96, 192, 384, 768),
 }
 MANY = 480_000
-HEADROOM = 200 * 2**20  # what a process may take beyond its imports and its first step
+HEADROOM = 300 * 2**20  # what a process may take beyond its imports and its first step
 
 
 def dense_vae(latent_dim, width):
