@@ -65,13 +65,13 @@ class Page(HTMLParser):
         return json.loads(re.search(r"const frames = (\[.*\]);", self.texts["script"])[1])
 
 
-def width(address):
-    """Return the width in pixels of an image in a data URL."""
+def size(address):
+    """Return the width and height in pixels of an image in a data URL."""
     kind, content = address.split(",")
     assert kind == "data:image/webp;base64"
     with Image.open(io.BytesIO(base64.b64decode(content))) as image:
         assert image.format == "WEBP"
-        return image.width
+        return image.size
 
 
 def built(values=(0, 1, 2), label="slope", describe=describe):
@@ -87,7 +87,7 @@ def test_a_built_page_holds_a_frame_for_every_value():
     assert [frame["value"] for frame in page.frames] == ["0", "1.5", "3"]
     assert [frame["alt"] for frame in page.frames] == [describe(value) for value in (0, 1.5, 3)]
     for frame, value in zip(page.frames, (0, 1.5, 3)):
-        assert width(frame["image"]) == 90 * (1 + value)
+        assert size(frame["image"]) == (90 * (1 + value), 90)
 
 
 @pytest.mark.usefixtures("building")
@@ -172,7 +172,7 @@ def test_with_a_kernel_the_control_draws_when_it_is_moved():
     selection.value = 2
     (third,) = Page(picture.value).elements["img"]
     assert [first["alt"], third["alt"]] == [describe(0), describe(2)]
-    assert [width(first["src"]), width(third["src"])] == [90, 270]
+    assert [size(first["src"]), size(third["src"])] == [(90, 90), (270, 90)]
     assert drawn == [0, 2]  # nothing is drawn that nobody asked for
 
 
