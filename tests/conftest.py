@@ -8,12 +8,14 @@ import sys
 import textwrap
 from pathlib import Path
 
+import nbformat
 import pytest
 from playwright.sync_api import sync_playwright
 
 from vae_utils import data
 
-BUILD = Path(__file__).parent.parent / "_build"
+ROOT = Path(__file__).parent.parent
+BUILD = ROOT / "_build"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -85,6 +87,21 @@ def run_python(own_folders, tmp_path):
         return [output.decode() for output, _ in ended]  # carriage returns and all
 
     return run
+
+
+@pytest.fixture(scope="session")
+def chapter_code():
+    """Return a function that executes some cells of a chapter and returns what they defined."""
+
+    def execute(chapter, *ids):
+        notebook = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4)
+        sources = {cell.id: cell.source for cell in notebook.cells}
+        namespace = {}
+        for cell_id in ids:
+            exec(compile(sources[cell_id], cell_id, "exec"), namespace)
+        return namespace
+
+    return execute
 
 
 @pytest.fixture(scope="session")
