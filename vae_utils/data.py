@@ -16,8 +16,9 @@ import numpy as np
 from vae_utils import cache
 
 SOURCES = ("auto", "mnist", "bundled")
-KEYS = ("x_train", "y_train", "x_test", "y_test")
+PARTS = ("train", "validation", "test")
 IMAGE_SIZE = 28
+VALIDATION_SHARE = 12  # 5,000 of MNIST's 60,000 training images, the last ones
 COPIES_PER_SCAN = 14
 DOWNLOAD_TIMEOUT_SECONDS = 10
 GET_MNIST = "Set MNIST_NPZ to the path of a complete mnist.npz, or unset it."
@@ -25,23 +26,30 @@ GET_MNIST = "Set MNIST_NPZ to the path of a complete mnist.npz, or unset it."
 
 @dataclass(frozen=True, eq=False)
 class Digits:
-    """Images of handwritten digits with their labels, split in training and test part.
+    """Images of handwritten digits with their labels: training, validation and test part.
 
-    The grey levels are kept as uint8, a quarter of the memory of floats. `x_train` and `x_test`
-    are the same images as the models take them. `x_train` is computed at each use: hold on to a
-    slice of it, or train from `train_levels`, rather than keep all of it.
+    What is chosen, is chosen on training or validation images; the test images are looked at once.
+    Each part is in a fixed random order, so any head of it is a random sample. (In the file, the
+    first half of MNIST's test images is the harder one.)
+
+    The grey levels are kept as uint8, a quarter of the memory of floats. `x_train`, `x_validation`
+    and `x_test` are the same images as the models take them. `x_train` is computed at each use:
+    hold on to a slice of it, or train from `train_levels`, rather than keep all of it.
 
     Attributes:
         name: "MNIST" or "bundled digits", or whatever else describes the images.
         origin: where they were found, for the reader.
-        train_levels, test_levels: uint8, shape `(n, 28, 28, 1)`, 0 (paper) to 255 (ink).
-        y_train, y_test: int64 labels, shape `(n,)`, 0 to 9.
+        train_levels, validation_levels, test_levels: uint8, shape `(n, 28, 28, 1)`, 0 (paper) to
+            255 (ink).
+        y_train, y_validation, y_test: int64 labels, shape `(n,)`, 0 to 9.
     """
 
     name: str
     origin: str
     train_levels: np.ndarray
     y_train: np.ndarray
+    validation_levels: np.ndarray
+    y_validation: np.ndarray
     test_levels: np.ndarray
     y_test: np.ndarray
 
@@ -49,6 +57,11 @@ class Digits:
     def x_train(self):
         """Training images, float32 in [0, 1], shape `(n, 28, 28, 1)`; a new array at each use."""
         return to_unit_interval(self.train_levels)
+
+    @cached_property
+    def x_validation(self):
+        """Validation images, float32 in [0, 1], shape `(n, 28, 28, 1)`."""
+        return to_unit_interval(self.validation_levels)
 
     @cached_property
     def x_test(self):
@@ -59,21 +72,63 @@ class Digits:
     def fingerprint(self):
         """Hexadecimal digest of all images and labels: equal data, equal fingerprint."""
         digest = hashlib.sha256()
-        for array in (self.train_levels, self.y_train, self.test_levels, self.y_test):
-            digest.update(str(array.shape).encode())
-            digest.update(np.ascontiguousarray(array))
+        for part in PARTS:
+            for array in (getattr(self, f"{part}_levels"), getattr(self, f"y_{part}")):
+                digest.update(str(array.shape).encode())
+                digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
 
     def __str__(self):
+        train, validation, test = (len(getattr(self, f"y_{part}")) for part in PARTS)
         return (
-            f"{self.name} ({self.origin}): {len(self.train_levels):,} training and "
-            f"{len(self.test_levels):,} test images"
+            f"{self.name} ({self.origin}): {train:,} training, {validation:,} validation and "
+            f"{test:,} test images"
         )
 
 
-def to_unit_interval(levels):
-    """Return grey levels 0 to 255 (uint8, any shape) as float32 pixels in [0, 1]."""
-    return np.divide(levels, 255, dtype=np.float32)
+def full_scale(images, likelihood="bernoulli"):
+    """Return by what to divide images so that they are pixels: 255 for grey levels, else 1.
+
+    Args:
+        images: array of uint8 (grey levels), of booleans, or of floats, which are pixels already.
+        likelihood: of which model they are to be pixels. "bernoulli": floats lie in [0, 1],
+            "gaussian": floats are finite, standardized ones for example.
+
+    Raises:
+        ValueError: for other numbers, and for uint8 of zeros and ones, which may be either.
+    """
+    images = np.asarray(images)
+    low, high = (images.min(), images.max()) if images.size else (0, 0)
+    if images.dtype == np.uint8:
+        if high != 1:
+            return 255
+        mend = "For black and white pass images.astype(bool), for grey levels images / 255."
+    elif are_pixels(np.array([low, high]), likelihood).all() and images.dtype.kind in "fb":
+        return 1
+    else:
+        mend = "Grey levels of 0 to 255 are divided by 255, or passed as uint8."
+        if np.isnan(low):
+            mend = "Look for NaN with np.isnan(images)."
+    wanted = "in [0, 1]" if likelihood == "bernoulli" else "finite"
+    raise ValueError(
+        f"Pixels must be floats {wanted}, booleans, or uint8 grey levels up to 255. {mend} "
+        f"Received: dtype {images.dtype}, values {low} to {high}"
+    )
+
+
+def are_pixels(x, likelihood="bernoulli"):
+    """Return for each number whether a pixel can have this value: booleans of the same shape."""
+    limit = 1.0 if likelihood == "bernoulli" else np.finfo(np.float32).max
+    return (x >= (0 if likelihood == "bernoulli" else -limit)) & (x <= limit)
+
+
+def to_unit_interval(images):
+    """Return images of any shape as float32 pixels in [0, 1].
+
+    Grey levels, which are uint8, are divided by 255; booleans become 0 and 1; floats stay as they
+    are. Errors: as `full_scale`.
+    """
+    return np.divide(images, full_scale(images), dtype=np.float32)
 
 
 def load_digits(source="auto"):
@@ -81,7 +136,8 @@ def load_digits(source="auto"):
 
     MNIST is looked for in the file that the environment variable `MNIST_NPZ` names, then in the
     Keras cache, then downloaded by Keras. Where none of these is to be had, "auto" takes the
-    bundled digits and says why.
+    bundled digits and says why. The validation part is the last 5,000 of MNIST's training images;
+    of the bundled digits, it is 180 of the 1,797 scans.
 
     Args:
         source: "auto", "mnist" (that or an error) or "bundled" (never the network).
@@ -150,7 +206,7 @@ def _downloaded_mnist(cached):
     finally:
         socket.setdefaulttimeout(patience)
     arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    return _checked("MNIST", "Keras's download", arrays, file="the downloaded mnist.npz")
+    return _mnist_from(arrays, "Keras's download", file="the downloaded mnist.npz")
 
 
 def _read_npz(path, origin):
@@ -158,24 +214,25 @@ def _read_npz(path, origin):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. {GET_MNIST}")
     try:
-        arrays = _arrays(path)
+        arrays = _arrays(path, ("train", "test"))
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(f"{path} is not a usable mnist.npz: {error}. {GET_MNIST}") from error
-    return _checked("MNIST", origin, arrays, file=path)
+    return _mnist_from(arrays, origin, file=path)
 
 
-def _arrays(path):
-    """Return the four arrays of an npz file; never unpickle anything."""
+def _arrays(path, parts=PARTS):
+    """Return images and labels of these parts of an npz file; never unpickle anything."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is no npz archive, or a truncated one")
+    keys = [f"{kind}_{part}" for part in parts for kind in "xy"]
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        missing = [key for key in KEYS if key not in archive]
+        missing = [key for key in keys if key not in archive]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
-        return {key: np.asarray(archive[key]) for key in KEYS}
+        return {key: np.asarray(archive[key]) for key in keys}
 
 
-def _checked(name, origin, arrays, file):
+def _mnist_from(arrays, origin, file):
     """Return the arrays as `Digits`, or raise a `ValueError` that says which is wrong, and how."""
 
     def require(true, key, wanted):
@@ -185,23 +242,33 @@ def _checked(name, origin, arrays, file):
                 got += f", values {arrays[key].min()} to {arrays[key].max()}"
             raise ValueError(f"{file}: {key} must be {wanted}. Received: {got}. {GET_MNIST}")
 
-    for part in ("train", "test"):
+    for part, least in (("train", 2), ("test", 1)):
         images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
         size = (IMAGE_SIZE, IMAGE_SIZE)
         whole = images.dtype == np.uint8 and images.ndim == 3 and images.shape[1:] == size
-        require(whole and len(images), f"x_{part}", "uint8 images of shape (n, 28, 28), n > 0")
+        wanted = f"uint8 images of shape (n, 28, 28), n >= {least}"
+        require(whole and len(images) >= least, f"x_{part}", wanted)
         matching = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
         require(matching, f"y_{part}", f"{len(images)} integer labels, one for each image")
         in_range = labels.min() >= 0 and labels.max() <= 9
         require(in_range, f"y_{part}", "labels from 0 to 9")
-    return Digits(
-        name,
-        origin,
-        arrays["x_train"][..., np.newaxis],
-        arrays["y_train"].astype(np.int64),
-        arrays["x_test"][..., np.newaxis],
-        arrays["y_test"].astype(np.int64),
-    )
+    for kind in "xy":
+        whole = arrays.pop(f"{kind}_train")
+        held_out = max(len(whole) // VALIDATION_SHARE, 1)
+        arrays[f"{kind}_train"] = whole[:-held_out]
+        arrays[f"{kind}_validation"] = whole[-held_out:]
+    return _shuffled("MNIST", origin, arrays)
+
+
+def _shuffled(name, origin, arrays):
+    """Return `Digits` whose parts are each in a random order, always the same one."""
+    parts = {}
+    for part in PARTS:
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        order = np.random.default_rng(0).permutation(len(images))
+        parts[f"{part}_levels"] = images[order][..., np.newaxis]
+        parts[f"y_{part}"] = labels[order].astype(np.int64)
+    return Digits(name, origin, **parts)
 
 
 def _bundled_digits():
@@ -214,18 +281,21 @@ def _bundled_digits():
         make=_enlarged_scans,
         save=lambda arrays, path: np.savez(path, **arrays),
     )
-    return _checked("bundled digits", "scikit-learn", arrays, file="the bundled digits")
+    return _shuffled("bundled digits", "scikit-learn", arrays)
 
 
 def _enlarged_scans():
-    """Split the 1,797 scans, then enlarge both parts and vary the training part."""
+    """Split the 1,797 scans, then enlarge all parts and vary the training part."""
     from sklearn.datasets import load_digits as load_scans
     from sklearn.model_selection import train_test_split
 
     scans, labels = load_scans(return_X_y=True)
     scans = scans.reshape(-1, 8, 8) / 16
-    train, test, y_train, y_test = train_test_split(
+    scans, test, labels, y_test = train_test_split(
         scans, labels, test_size=0.2, stratify=labels, random_state=0
+    )
+    train, validation, y_train, y_validation = train_test_split(
+        scans, labels, test_size=180, stratify=labels, random_state=0
     )
     random = np.random.default_rng(0)
     copies = [_enlarge(scan) for scan in train]
@@ -234,6 +304,8 @@ def _enlarged_scans():
     return {
         "x_train": np.stack(copies),
         "y_train": np.tile(y_train, COPIES_PER_SCAN),
+        "x_validation": np.stack([_enlarge(scan) for scan in validation]),
+        "y_validation": y_validation,
         "x_test": np.stack([_enlarge(scan) for scan in test]),
         "y_test": y_test,
     }

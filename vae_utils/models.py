@@ -60,13 +60,15 @@ class VAE(keras.Model):
         decoder: Keras model from z, `(batch, latent_dim)`, to an image of logits or, for the
             Gaussian likelihood, of means.
         likelihood: "bernoulli", or "gaussian" with one trained noise variance for all pixels.
+        beta: weight of the KL term in the loss, reconstruction + beta · kl (Higgins et al. 2017).
+            The logged parts are unweighted.
         seed: integer that makes the sampled z repeatable, or None.
 
     Raises:
         ValueError: if the networks do not fit together, or for an unknown likelihood.
     """
 
-    def __init__(self, encoder, decoder, likelihood="bernoulli", seed=None, **kwargs):
+    def __init__(self, encoder, decoder, likelihood="bernoulli", beta=1.0, seed=None, **kwargs):
         super().__init__(**kwargs)
         if likelihood not in LIKELIHOODS:
             raise ValueError(
@@ -78,6 +80,7 @@ class VAE(keras.Model):
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
+        self.beta = beta
         self.seed = seed
         self.sampling = Sampling(seed, dtype="float32", name="sampling")
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
@@ -116,7 +119,7 @@ class VAE(keras.Model):
         kl = losses.gaussian_kl(y_pred["mean"], y_pred["log_var"])
         self.reconstruction_tracker.update_state(reconstruction)
         self.kl_tracker.update_state(kl)
-        return ops.where(valid, ops.mean(reconstruction + kl), math.nan)
+        return ops.where(valid, ops.mean(reconstruction + self.beta * kl), math.nan)
 
     def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
         """As `keras.Model.compile`, for an optimizer and all that does not concern the loss."""
@@ -236,6 +239,7 @@ class VAE(keras.Model):
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "decoder": keras.saving.serialize_keras_object(self.decoder),
             "likelihood": self.likelihood,
+            "beta": self.beta,
             "seed": self.seed,
         }
 
@@ -281,7 +285,14 @@ class StopOnNaN(keras.callbacks.Callback):
         raise FloatingPointError(f"The loss became {loss} {where}. {cause}")
 
 
-def build_vae(architecture, latent_dim=2, image_shape=(28, 28, 1), seed=None):
+def build_vae(
+    architecture,
+    latent_dim=2,
+    image_shape=(28, 28, 1),
+    likelihood=None,
+    beta=1.0,
+    seed=None,
+):
     """Build one of the book's three networks, untrained and not yet compiled.
 
     Args:
@@ -290,6 +301,8 @@ def build_vae(architecture, latent_dim=2, image_shape=(28, 28, 1), seed=None):
             which is probabilistic PCA).
         latent_dim: number of latent dimensions, a positive integer.
         image_shape: `(height, width, channels)`; for "conv", height and width divisible by 4.
+        likelihood: as `VAE`; None for "gaussian" with the linear network, "bernoulli" else.
+        beta: as `VAE`.
         seed: integer that makes the sampled z repeatable, or None. The initial weights follow
             `keras.utils.set_random_seed`.
 
@@ -323,7 +336,8 @@ def build_vae(architecture, latent_dim=2, image_shape=(28, 28, 1), seed=None):
     return VAE(
         keras.Model(images, [mean(hidden), log_var(hidden)], name="encoder"),
         keras.Model(latents, logits, name="decoder"),
-        likelihood="gaussian" if architecture == "linear" else "bernoulli",
+        likelihood=likelihood or ("gaussian" if architecture == "linear" else "bernoulli"),
+        beta=beta,
         seed=seed,
         name=f"{architecture}_vae",
     )

@@ -103,7 +103,7 @@ def train(
 ):
     """Compile and fit a VAE with the book's recipe, held-out images watched along the way.
 
-    `prepare`, then `fit` on shuffled `batches` with the test images as validation data.
+    `prepare`, then `fit` on shuffled `batches` with the validation part as validation data.
 
     Args:
         vae: a `models.VAE`.
@@ -133,7 +133,7 @@ def train(
     return vae.fit(
         images,
         epochs=epochs,
-        validation_data=digits.x_test,
+        validation_data=digits.x_validation,
         validation_batch_size=1000,
         callbacks=callbacks,
         shuffle=False,  # `batches` has done it
@@ -186,7 +186,7 @@ def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
 
     def trained(backup_dir):
         keras.utils.set_random_seed(seed)
-        vae = models.build_vae(architecture, latent_dim, digits.train_levels.shape[1:], seed)
+        vae = models.build_vae(architecture, latent_dim, digits.train_levels.shape[1:], seed=seed)
         train(vae, digits, epochs, backup_dir=backup_dir)
         return vae
 
