@@ -1,4 +1,4 @@
-# make book · make test · make lab · make bench · make clean: each enough by itself on a fresh clone.
+# make book · make test · make lab · make replicate · make bench · make links · make clean: each enough by itself on a fresh clone.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +12,7 @@ ifdef MNIST_NPZ
 export MNIST_NPZ := $(abspath $(MNIST_NPZ))
 endif
 
-.PHONY: book test lab bench outputs clean
+.PHONY: book test lab replicate bench links clean
 
 book: $(INSTALLED)
 	$(BIN)/jupyter-book build . -W --keep-going
@@ -33,9 +33,14 @@ bench: $(INSTALLED)
 	  echo "== $$name =="; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
 
-# Store the outputs that `make test` compares; see CONTRIBUTING.md.
-outputs: $(INSTALLED)
-	$(BIN)/python tools/store_outputs.py book/*.ipynb
+# Every chapter with SEEDS seeds on both data sources, about an hour; Ctrl-C, then again, goes on.
+SEEDS ?= 5
+replicate: $(INSTALLED)
+	$(BIN)/python benchmarks/replicate.py --seeds $(SEEDS)
+
+# Ask every link of the book whether it leads somewhere.
+links: $(INSTALLED)
+	$(BIN)/jupyter-book build . --builder linkcheck
 
 clean:
 	rm -rf .venv .cache _build .pytest_cache .ruff_cache vae_utils.egg-info

@@ -10,7 +10,6 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parent.parent
-COMPARED = "nbval-check-output"
 FRAME = (
     "What you will learn",
     "Before you start",
@@ -42,10 +41,6 @@ def prose(chapter):
 
 def section(chapter, title):
     return re.split(r"^## ", prose(chapter).split(f"## {title}", 1)[1], flags=re.M)[0]
-
-
-def is_compared(cell):
-    return COMPARED in cell.metadata.get("tags", [])
 
 
 def test_every_notebook_stands_in_the_table_of_contents():
@@ -93,30 +88,38 @@ def test_code_cells_are_plain_python_with_its_imports_in_one_cell(chapter):
     assert len(importing) == 1
 
 
-def test_a_chapter_sets_its_seed(chapter):
-    assert any("keras.utils.set_random_seed(" in cell.source for cell in code_cells(chapter))
+def test_every_seed_of_a_chapter_comes_from_one_place(chapter):
+    seed = [cell for cell in code_cells(chapter) if "parameters" in cell.metadata.get("tags", [])]
+    assert [cell.source for cell in seed] == ["SEED = 0"]
+    code = "\n".join(cell.source for cell in code_cells(chapter))
+    assert "keras.utils.set_random_seed(SEED)" in code
+    generators = "set_random_seed|default_rng|RandomState|SeedGenerator"
+    assert re.findall(rf"(?:{generators})\(\s*\d+|(?:seed|random_state)=\d+", code) == []
 
 
 def test_the_data_are_loaded_once_in_a_cell_that_says_so(chapter):
     assert sum("load_digits()" in cell.source for cell in code_cells(chapter)) == 1
 
 
-def test_only_compared_cells_store_outputs(chapter):
+def test_a_chapter_stores_no_outputs(chapter):
     for cell in code_cells(chapter):
-        if is_compared(cell):
-            assert cell.outputs, cell.id
-            assert cell.execution_count is not None, cell.id
-        else:
-            assert not cell.outputs, cell.id
-            assert cell.execution_count is None, cell.id
+        assert not cell.outputs, cell.id
+        assert cell.execution_count is None, cell.id
+
+
+def test_a_verdict_is_a_sentence_and_a_cell_of_asserts(chapter):
+    verdicts = [cell for cell in code_cells(chapter) if "verdict" in cell.metadata]
+    sentences = [cell.metadata["verdict"] for cell in verdicts]
+    assert len(set(sentences)) == len(sentences)
+    for cell, sentence in zip(verdicts, sentences):
+        assert re.fullmatch(r"[^a-z].*\.", sentence), cell.id
+        assert len(sentence.split()) >= 4, cell.id
+        assert set(map(type, ast.parse(cell.source).body)) <= {ast.Assert, ast.If, ast.For}, cell.id
+        assert "assert " in cell.source, cell.id
 
 
 def test_a_chapter_keeps_no_state_of_its_controls(chapter):
     assert "widgets" not in chapter.metadata  # which would hold pictures
-
-
-def test_a_chapter_has_compared_cells(chapter):
-    assert any(is_compared(cell) for cell in code_cells(chapter))
 
 
 def figure_cells(chapter):
@@ -177,12 +180,40 @@ def test_every_exercise_has_a_hidden_solution_that_prints(chapter):
     assert prose(chapter).count(":class: dropdown") >= len(exercises)
 
 
-def test_check_yourself_asks_four_questions_that_answer_back(chapter):
+def answers(chapter):
+    """Return for each question its answers: letter, what is offered, and whether it is right."""
     questions = re.split(r"^\*\*\d+\. ", section(chapter, "Check yourself"), flags=re.M)[1:]
-    assert len(questions) >= 4
-    for question in questions:
-        answers = re.findall(r"\{dropdown\} .+\n(.+)", question)
-        assert len(answers) >= 2, question[:60]
+    form = r"\{dropdown\} ([A-D])\. (.+)\n(.+)"
+    return [
+        [(letter, offered, reply.startswith("Right")) for letter, offered, reply in found]
+        for found in (re.findall(form, question) for question in questions)
+    ]
+
+
+def test_check_yourself_asks_four_questions_that_answer_back(chapter):
+    assert len(answers(chapter)) >= 4
+    for question in answers(chapter):
+        assert len(question) >= 3, question
+        assert [letter for letter, _, _ in question] == list("ABCD"[: len(question)])
+        assert sum(right for _, _, right in question) == 1, question
+
+
+def right_answers(chapter):
+    return [(letter, offered) for q in answers(chapter) for letter, offered, right in q if right]
+
+
+def test_the_right_answers_of_a_chapter_stand_at_different_places(chapter):
+    letters = [letter for letter, _ in right_answers(chapter)]
+    assert max(map(letters.count, letters)) <= 0.6 * len(letters)
+
+
+def test_neither_place_nor_length_gives_the_right_answers_of_the_book_away():
+    asked = [q for path in chapter_paths() for q in answers(nbformat.read(path, as_version=4))]
+    at_place = [sum(q[place][2] for q in asked if len(q) > place) for place in range(3)]
+    assert max(at_place) <= 0.45 * len(asked)
+    assert min(at_place) >= 0.2 * len(asked)
+    longest = [max(q, key=lambda answer: len(answer[1]))[2] for q in asked]
+    assert sum(longest) <= 0.5 * len(asked)
 
 
 def test_cell_ids_say_what_a_cell_is_about(chapter):

@@ -1,0 +1,188 @@
+"""With another seed, and other images: do the book's numbers and verdicts hold?
+
+Usage: python benchmarks/replicate.py [--seeds 5] [--output FILE] [NOTEBOOK …]
+
+Runs every chapter with several seeds, on MNIST and on the bundled digits, two kernels at a time.
+From each run come the numbers that the prose quotes (`notebook.glue`) and, for each cell with a
+sentence `verdict` in its metadata, whether its asserts held. A run is kept in the cache until the
+code of its chapter or of `vae_utils` changes, so Ctrl-C or a crash costs at most the runs that were
+under way. The table is the book's page "With another seed?".
+
+Exits with an error if a run stopped, or if a verdict failed in more than one run of ten.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from multiprocessing.pool import ThreadPool
+from pathlib import Path
+
+import machine
+import nbformat
+import yaml
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from tqdm import tqdm
+
+from vae_utils import cache, data
+
+ROOT = Path(__file__).parent.parent
+SOURCES = ("MNIST", "bundled digits")
+SEED_STEP = 100  # a chapter's further seeds are SEED + 1, SEED + 2 …
+AT_A_TIME = 2  # each kernel holds TensorFlow
+TIMEOUT_SECONDS = 900  # of a cell
+FAILURES_ALLOWED = 0.1
+THREADS = ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+def chapters():
+    """Return the notebooks of the table of contents, in the order of reading."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    pages = (ROOT / f"{page['file']}.ipynb" for part in toc["parts"] for page in part["chapters"])
+    return [path for path in pages if path.exists()]
+
+
+def digest(notebook):
+    """Return a digest of all code that a run of the notebook depends on, `vae_utils` included."""
+    code = [(cell.source, cell.metadata.get("verdict")) for cell in code_cells(notebook)]
+    result = hashlib.sha256(repr(code).encode())
+    for path in sorted((ROOT / "vae_utils").rglob("*.py")):
+        result.update(path.read_bytes())
+    return result.hexdigest()[:16]
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def with_seed(notebook, seed):
+    """Set the seed in the cell tagged `parameters`; let a failed verdict not stop the run."""
+    parameters = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
+    if [cell.source for cell in parameters] != ["SEED = 0"]:
+        raise ValueError(
+            "A chapter needs one cell tagged `parameters`, which says SEED = 0. "
+            f"Received: {[cell.source for cell in parameters]}"
+        )
+    parameters[0].source = f"SEED = {seed}"
+    for cell in code_cells(notebook):
+        if "verdict" in cell.metadata:
+            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "raises-exception"]
+    return notebook
+
+
+def environment(source, nowhere):
+    """Return the environment of a kernel that finds MNIST, or only the bundled digits."""
+    threads = str(max(1, (os.cpu_count() or 1) // AT_A_TIME))
+    settings = os.environ | dict.fromkeys(THREADS, threads)
+    if source == "bundled digits":
+        settings |= {"KERAS_HOME": nowhere, "https_proxy": "http://127.0.0.1:9"}
+        settings.pop("MNIST_NPZ", None)
+    return settings
+
+
+def run(path, source, seed):
+    """Run a chapter; return its seconds, the numbers quoted, the verdicts, and what stopped it."""
+    notebook = with_seed(nbformat.read(path, as_version=4), seed)
+    folder = {"metadata": {"path": str(path.parent)}}
+    client = NotebookClient(notebook, timeout=TIMEOUT_SECONDS, resources=folder)
+    start, stopped = time.perf_counter(), None
+    with tempfile.TemporaryDirectory() as nowhere:
+        try:
+            client.execute(env=environment(source, nowhere), stderr=subprocess.DEVNULL)
+        except CellExecutionError as error:
+            stopped = f"{error.ename}: {error.evalue}"
+        except (CellTimeoutError, DeadKernelError) as error:
+            stopped = str(error)
+    return {
+        "seconds": round(time.perf_counter() - start),
+        "numbers": numbers(notebook),
+        "verdicts": verdicts(notebook),
+        "stopped": stopped,
+    }
+
+
+def numbers(notebook):
+    """Return what `notebook.glue` recorded: a text for each name."""
+    records = [
+        output
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if "scrapbook" in output.get("metadata", {})
+    ]
+    prefix = "application/papermill.record/"
+    return {
+        record.metadata.scrapbook.name: record.data[f"{prefix}text/plain"].strip("'")
+        for record in records
+    }
+
+
+def verdicts(notebook):
+    """Return for each verdict cell whether its asserts held; one that was not reached did not."""
+    return {
+        cell.id: cell.execution_count is not None
+        and all(output.output_type != "error" for output in cell.outputs)
+        for cell in code_cells(notebook)
+        if "verdict" in cell.metadata
+    }
+
+
+def kept_run(job):
+    """Return the job and its run: from the cache, else run now, and kept unless it stopped."""
+    path, source, seed = job
+    key = digest(nbformat.read(path, as_version=4))
+    kept = cache.directory() / "replication" / f"{path.stem}-{source.split()[0]}-{seed}-{key}.json"
+    if kept.exists():
+        return job, json.loads(kept.read_text())
+    result = run(path, source, seed)
+    if not result["stopped"]:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = kept.with_suffix(".unfinished")
+        unfinished.write_text(json.dumps(result))
+        unfinished.replace(kept)
+    return job, result
+
+
+def failures(pages):
+    """Return a line for each run that stopped and each verdict that failed too often."""
+    lines = []
+    for page, sources in pages.items():
+        runs = [(source, seed, run) for source in sources for seed, run in sources[source].items()]
+        for source, seed, result in runs:
+            if result["stopped"]:
+                lines.append(f"{page}, {source}, seed {seed} stopped: {result['stopped']}")
+        for verdict in runs[0][2]["verdicts"]:
+            failed = [f"{s} {n}" for s, n, result in runs if not result["verdicts"].get(verdict)]
+            if len(failed) > FAILURES_ALLOWED * len(runs):
+                lines.append(f"{page}, {verdict} failed in {', '.join(failed)}")
+    return lines
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every chapter")
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "replication.json")
+    arguments = parser.parse_args()
+    data.load_digits("mnist")  # an error where it cannot be had, before an hour is spent
+    paths = [path.resolve() for path in arguments.notebooks] or chapters()
+    seeds = range(0, SEED_STEP * arguments.seeds, SEED_STEP)
+    jobs = [(path, source, seed) for seed in seeds for source in SOURCES for path in paths]
+    pages = {path.stem: {source: {} for source in SOURCES} for path in paths}
+    with ThreadPool(AT_A_TIME) as pool:  # of daemons: Ctrl-C ends them, and so their kernels
+        runs = pool.imap(kept_run, jobs)
+        for (path, source, seed), result in tqdm(runs, "replication", len(jobs), unit="run"):
+            pages[path.stem][source][str(seed)] = result
+    kept = json.loads(arguments.output.read_text())["pages"] if arguments.output.exists() else {}
+    table = {"made": machine.description(), "pages": dict(sorted((kept | pages).items()))}
+    arguments.output.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
+    if failed := failures(pages):
+        sys.exit("\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()
