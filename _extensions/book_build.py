@@ -6,7 +6,9 @@ outputs of its own, so that a change in one of them runs the notebooks again, an
 earlier state costs nothing.
 
 Notebooks without outputs in the cache run two at a time: much of their time goes to importing,
-tracing and drawing, which keep one processor busy. Those that compare seconds run alone.
+tracing and drawing, which keep one processor busy. Those that compare seconds run alone: they say
+so in their metadata, `"runs_alone": true`. One line tells how long it will take, and then one line
+a notebook how far it is.
 
 A build that was interrupted, or that ended with a warning, leaves a mark: the next one starts from
 the sources instead of trusting half-written pages, and sees the same warning again.
@@ -15,10 +17,13 @@ the sources instead of trusting half-written pages, and sees the same warning ag
 import contextlib
 import hashlib
 import os
+import re
 import shutil
+import time
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
 from jupyter_cache.readers import NbReadError
@@ -26,11 +31,11 @@ from sphinx.util import logging
 
 from vae_utils import data
 
-ALONE = {"03_architecture", "04_training"}  # they compare seconds
 AT_A_TIME = 2  # each kernel holds TensorFlow
 THREADS = ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS")  # of each kernel
 MARK = "unfinished"
 STATE = "state"
+STATED_SECONDS = re.compile(r"(\d+) seconds to run")
 
 
 def setup(app):
@@ -57,29 +62,52 @@ def _run_side_by_side(app, env, docnames):
     """Fill the cache. A notebook that fails here is run again, alone, by MyST-NB, which reports."""
     if app.config.nb_execution_mode != "cache":
         return
-    paths = [str(env.doc2path(name)) for name in sorted(docnames)]
-    notebooks = [p for p in paths if Path(p).suffix == ".ipynb" and Path(p).stem not in ALONE]
-    if not notebooks:
-        return
-    logging.getLogger(__name__).info("running what is not cached, %d at a time", AT_A_TIME)
     cache = get_cache(app.config.nb_execution_cache_path)
-    uris = [cache.add_nb_to_project(path).uri for path in notebooks]
+    paths = [env.doc2path(name) for name in sorted(docnames)]
+    uris = [cache.add_nb_to_project(str(p)).uri for p in paths if Path(p).suffix == ".ipynb"]
+    with contextlib.suppress(NbReadError):  # Sphinx will name the file
+        missing = {r.uri: nbformat.read(r.uri, 4) for r in cache.list_unexecuted(filter_uris=uris)}
+        if uris and missing:
+            _run(cache, missing, app.config.nb_execution_timeout)
+
+
+def _run(cache, notebooks, timeout):
+    """Run notebooks (by path), first those that bear company, and say how far it is."""
+    alone = [uri for uri, notebook in notebooks.items() if notebook.metadata.get("runs_alone")]
+    together = [uri for uri in notebooks if uri not in alone]
+    logger, done = logging.getLogger(__name__), 0
+    logger.info("%d notebooks to run, about %d s", len(notebooks), _expected(notebooks, alone))
 
     def run(uri):
-        with contextlib.suppress(NbReadError):  # Sphinx will name the file
-            executor = load_executor("local-serial", cache)
-            executor.run_and_cache(filter_uris=[uri], timeout=app.config.nb_execution_timeout)
+        start = time.monotonic()
+        executor = load_executor("local-serial", cache)
+        executor.run_and_cache(filter_uris=[uri], timeout=timeout)
+        return Path(uri).stem, time.monotonic() - start
 
-    # A pool of daemons: Ctrl-C ends them, and so their kernels.
-    with _shared_processors(), ThreadPool(AT_A_TIME) as pool:
-        pool.map(run, uris, chunksize=1)
+    for kernels, uris in ((AT_A_TIME, together), (1, alone)):
+        # A pool of daemons: Ctrl-C ends them, and so their kernels.
+        with _shared_processors(kernels), ThreadPool(kernels) as pool:
+            for name, seconds in pool.imap_unordered(run, uris):
+                done += 1
+                logger.info("%d of %d: %s, %.0f s", done, len(notebooks), name, seconds)
+
+
+def _expected(notebooks, alone):
+    """Return how many seconds the notebooks will take together, by what they state themselves."""
+    stated = {
+        uri: sum(
+            int(found) for cell in notebook.cells for found in STATED_SECONDS.findall(cell.source)
+        )
+        for uri, notebook in notebooks.items()
+    }
+    return sum(seconds / (1 if uri in alone else AT_A_TIME) for uri, seconds in stated.items())
 
 
 @contextlib.contextmanager
-def _shared_processors():
+def _shared_processors(kernels):
     """Give each kernel its part of the processors: more threads than these wait for each other."""
     ours = [name for name in THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(ours, str(max(1, os.cpu_count() // AT_A_TIME))))
+    os.environ.update(dict.fromkeys(ours, str(max(1, os.cpu_count() // kernels))))
     try:
         yield
     finally:
@@ -91,7 +119,7 @@ def _state(root):
     """Return a digest of all that every notebook's outputs depend on."""
     digest = hashlib.sha256(data.load_digits().fingerprint.encode())
     shared = [root / "requirements.txt", root / "book" / "matplotlibrc"]
-    for path in [*sorted((root / "vae_utils").glob("*.*")), *shared]:
+    for path in [*sorted((root / "vae_utils").rglob("*.*")), *shared]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -1,6 +1,7 @@
 """What a build runs: what is missing or stale, two notebooks at a time, and no more."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -39,7 +40,7 @@ def root(tmp_path):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
-    images, labels = np.zeros((1, 28, 28), np.uint8), np.zeros(1, np.uint8)
+    images, labels = np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.uint8)
     arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
     np.savez(tmp_path / "mnist.npz", **arrays)
     for name, other in (("one", "two"), ("two", "one")):
@@ -100,13 +101,29 @@ def test_kernels_share_the_processors_only_while_they_run_together(monkeypatch):
     ours, users = book_build.THREADS
     monkeypatch.delenv(ours, raising=False)
     monkeypatch.setenv(users, "7")
-    with book_build._shared_processors():
-        assert int(os.environ[ours]) == max(1, os.cpu_count() // book_build.AT_A_TIME)
+    with book_build._shared_processors(2):
+        assert int(os.environ[ours]) == max(1, os.cpu_count() // 2)
         assert os.environ[users] == "7"
     assert ours not in os.environ
     assert os.environ[users] == "7"
 
 
-def test_what_runs_alone_exists():
-    chapters = {path.stem for path in (REPOSITORY / "book").glob("*.ipynb")}
-    assert chapters >= book_build.ALONE
+def test_a_build_says_how_long_it_will_take_and_how_far_it_is(root):
+    write(root, "one", "", text="**Time**: 3 minutes to read, 40 seconds to run on two cores.")
+    write(root, "two", "", text="**Time**: 3 minutes to read, 20 seconds to run on two cores.")
+    said = build(root)[0].stdout
+    assert "2 notebooks to run, about 30 s" in said
+    assert re.search(r"1 of 2: (one|two), \d+ s\n2 of 2: (one|two), \d+ s\n", said)
+
+
+def test_what_compares_seconds_runs_alone(root):
+    when = "import time; from pathlib import Path; start = time.time(); time.sleep(2); "
+    when += "Path('{name}-time').write_text(f'{{start}} {{time.time()}}')"
+    for name in ("one", "two"):
+        write(root, name, when.format(name=name))
+    notebook = nbformat.read(root / "one.ipynb", as_version=4)
+    notebook.metadata["runs_alone"] = True
+    nbformat.write(notebook, root / "one.ipynb")
+    assert build(root)[0].returncode == 0
+    times = {name: (root / f"{name}-time").read_text().split() for name in ("one", "two")}
+    assert float(times["two"][1]) < float(times["one"][0])
