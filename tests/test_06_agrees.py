@@ -12,12 +12,13 @@ from scipy.special import expit
 from vae_utils import models
 
 CHAPTER = "06_generation"
-CELLS = ("imports", "seed", "encode-training", "straight", "slerp", "nearest", "frechet")
+CELLS = ("imports", "seed", "encode-training", "straight", "textbook-slerp", "slerp", "nearest")
+MORE = ("frechet", "frechet-of-features", "drawing", "share-seen", "temperature-measure")
 
 
 @pytest.fixture(scope="module")
 def chapter(chapter_code):
-    return chapter_code(CHAPTER, *CELLS, "drawing", "memory-test", "temperature-measure")
+    return chapter_code(CHAPTER, *CELLS, *MORE)
 
 
 def test_decode_mean_is_the_sigmoid_of_the_logits():
