@@ -23,8 +23,10 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 -rs -n 2 --dist loadfile tests book
 
+# The reader's own copies, which git ignores; what a reader changed there stays.
 lab: $(INSTALLED)
-	$(BIN)/jupyter lab book
+	$(BIN)/python tools/working_copies.py work
+	$(BIN)/jupyter lab work $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # An hour, on a machine that does nothing else; see benchmarks/README.md.
 BENCHMARKS := time_to_quality one_minute networks arithmetic growth waiting notebooks explorer

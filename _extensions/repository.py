@@ -5,8 +5,8 @@ come the buttons to edit a page, to open an issue and to run a chapter on Binder
 preview for those who share a link, and the site map. Without it none of these is there.
 
 Colab opens single notebooks, and `vae_utils` is not on it. So each notebook that is offered for
-download starts with a cell that installs the module; the workflow publishes these copies as the
-branch `colab`, to which Colab's button leads.
+download (`plain_notebooks` writes them) starts with a cell that installs the module; the workflow
+publishes these copies as the branch `colab`, to which Colab's button leads.
 """
 
 import os
@@ -42,7 +42,8 @@ def setup(app):
         app.setup_extension("sphinxext.opengraph")
         app.connect("config-inited", lambda app, config: configure(config, address))
         app.connect("html-page-context", _settle_launch_buttons, priority=900)
-        app.connect("build-finished", lambda app, error: _write_copies(app, error, address))
+        after = {"priority": 900}  # when the copies are written
+        app.connect("build-finished", lambda app, e: _install_in_copies(app, e, address), **after)
         app.connect("build-finished", _write_site_map)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -106,14 +107,14 @@ def _settle_launch_buttons(app, page, template, context, doctree):
                 button["url"] = button["url"].replace(f"/blob/{BRANCH}/", f"/blob/{COLAB_BRANCH}/")
 
 
-def _write_copies(app, error, address):
+def _install_in_copies(app, error, address):
     if error is not None or app.builder.format != "html":
         return
     for page in app.env.found_docs:
-        source = app.env.doc2path(page)
-        if source.endswith(".ipynb"):
-            copy = with_install_cell(nbformat.read(source, as_version=4), address)
-            nbformat.write(copy, Path(app.outdir, "_sources", f"{page}.ipynb"))
+        copy = Path(app.outdir, "_sources", f"{page}.ipynb")
+        if copy.exists():
+            notebook = with_install_cell(nbformat.read(copy, as_version=4), address)
+            nbformat.write(notebook, copy)
 
 
 def _write_site_map(app, error):

@@ -30,6 +30,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from tqdm import tqdm
 
 from vae_utils import cache, data
+from vae_utils.notebook import glued_in
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("MNIST", "bundled digits")
@@ -100,24 +101,9 @@ def run(path, source, seed):
             stopped = str(error)
     return {
         "seconds": round(time.perf_counter() - start),
-        "numbers": numbers(notebook),
+        "numbers": glued_in(notebook),
         "verdicts": verdicts(notebook),
         "stopped": stopped,
-    }
-
-
-def numbers(notebook):
-    """Return what `notebook.glue` recorded: a text for each name."""
-    records = [
-        output
-        for cell in code_cells(notebook)
-        for output in cell.outputs
-        if "scrapbook" in output.get("metadata", {})
-    ]
-    prefix = "application/papermill.record/"
-    return {
-        record.metadata.scrapbook.name: record.data[f"{prefix}text/plain"].strip("'")
-        for record in records
     }
 
 

@@ -189,11 +189,19 @@ def test_every_slider_changes_its_picture_and_its_description(page):
 
 
 def test_every_answer_opens_by_keyboard(page):
-    for answer in page.locator("main details").all():
+    for answer in page.locator("main details.sd-dropdown").all():
         answer.locator("summary").focus()
         page.keyboard.press("Enter")
         assert answer.get_attribute("open") is not None
         assert answer.locator(".sd-summary-content").is_visible()
+
+
+def test_code_that_only_draws_is_folded_and_opens_by_keyboard(page):
+    for code in page.locator("main .cell > details").all():
+        assert not code.locator(".cell_input").is_visible()
+        code.locator("summary").focus()
+        page.keyboard.press("Enter")
+        assert code.locator(".cell_input").is_visible()
 
 
 def test_every_solution_opens_by_keyboard(page):
@@ -210,6 +218,19 @@ def test_a_phone_need_not_scroll_sideways(page):
     page.set_viewport_size(PHONE)
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
     page.set_viewport_size(WIDE)
+
+
+@pytest.mark.parametrize("width", [1920, 1280, 390])
+def test_code_and_what_it_prints_fit_their_column(page, width):
+    page.evaluate(OPEN_ALL)
+    page.set_viewport_size({"width": width, "height": 900})
+    cut = page.locator("main .cell_input pre, main .cell_output pre").evaluate_all(
+        """cells => cells
+            .filter(cell => cell.clientWidth && cell.scrollWidth > cell.clientWidth + 1)
+            .map(cell => cell.innerText)"""
+    )
+    page.set_viewport_size(WIDE)
+    assert cut == []
 
 
 def test_a_phone_shows_lines_to_their_end(page):
@@ -297,6 +318,12 @@ def test_a_chapter_can_be_downloaded_as_a_notebook(site, chapter):
     notebook = nbformat.read((page.parent / target).resolve(), as_version=4)
     nbformat.validate(notebook)
     own = nbformat.read(site.parent.parent / f"{chapter}.ipynb", as_version=4)
-    assert [cell.source for cell in own.cells] == [
-        cell.source for cell in notebook.cells if cell.id != "install-vae-utils"
+    code = [
+        [
+            cell.source
+            for cell in cells
+            if cell.cell_type == "code" and cell.id != "install-vae-utils"
+        ]
+        for cells in (own.cells, notebook.cells)
     ]
+    assert code[0] == code[1]

@@ -10,6 +10,7 @@ import sys
 from IPython import get_ipython
 from IPython.display import HTML, display
 
+RECORD = "application/papermill.record/"
 WHOLE_LABEL = {"description_width": "initial"}
 PAGE = """
 <div class="frames">
@@ -40,6 +41,9 @@ PAGE = """
 """
 
 
+glued = {}  # what the notebook has glued so far, for prose that a kernel fills in
+
+
 def glue(name, value):
     """Give the prose a number to quote: `` {glue:text}`name` `` shows `value` on the built page.
 
@@ -47,9 +51,19 @@ def glue(name, value):
         name: a name that no other notebook uses.
         value: the text as it is to be read, "143.3" for one.
     """
-    record = {"application/papermill.record/text/plain": repr(value)}
-    scrapbook = {"name": name, "mime_prefix": "application/papermill.record/"}
-    display(record, raw=True, metadata={"scrapbook": scrapbook})
+    glued[name] = value
+    record = {f"{RECORD}text/plain": repr(value)}
+    display(record, raw=True, metadata={"scrapbook": {"name": name, "mime_prefix": RECORD}})
+
+
+def glued_in(executed):
+    """Return what an executed notebook has glued: a dictionary of texts by name."""
+    outputs = [output for cell in executed.cells for output in cell.get("outputs", [])]
+    return {
+        output.metadata["scrapbook"]["name"]: output.data[f"{RECORD}text/plain"][1:-1]
+        for output in outputs
+        if "scrapbook" in output.get("metadata", {})
+    }
 
 
 def slider(draw, values, label, describe):

@@ -1,0 +1,275 @@
+"""The notebooks as they read away from the site: plain Markdown for MyST's roles and directives.
+
+Colab, VS Code and GitHub know none of these, JupyterLab some. Here figures and equations get the
+numbers that the site gives them, citations their authors and year, chapters and references links,
+terms their meaning (as the link's title), answers a fold. Where the numbers of the prose come from
+is the caller's choice: from the build, or from the kernel of the reader.
+
+As a Sphinx extension it makes the notebooks that the site offers for download such copies.
+"""
+
+import copy
+import re
+import textwrap
+from itertools import pairwise
+from pathlib import Path
+
+import nbformat
+import yaml
+from jupyter_cache import get_cache
+from pybtex.database import parse_file
+
+from vae_utils import notebook
+
+NUMBERED_PARTS = "numbered"
+LABELLED = r"^\(([\w-]+)\)=\n"
+EQUATION = re.compile(r"\$\$(?P<body>(?:(?!\$\$).)+?)\$\$ *\((?P<label>[\w-]+)\)", re.S)
+EXERCISE = re.compile(r"```\{exercise-start\} *(?P<title>.*)\n:label: (?P<label>\S+)\n```\n")
+SOLUTION = re.compile(r"```\{solution-start\} (?P<label>\S+)\n(?::.*\n)*```\n?")
+END = re.compile(r"```\{(?:exercise|solution)-end\}\n```\n?")
+FENCED = re.compile(
+    r"^(?P<fence>:{3,}|`{3,})\{(?P<kind>\w+)\} *(?P<title>.*)\n(?P<body>(?:.*\n)*?)(?P=fence) *$",
+    re.M,
+)
+ROLE = re.compile(r"\{(?P<role>[a-z:]+)\}`(?P<content>[^`]+)`")
+TARGET = re.compile(r"(?P<text>.*?)\s*<(?P<target>[^<>]+)>", re.S)
+
+
+def setup(app):
+    app.connect("build-finished", _write_downloads)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _write_downloads(app, error):
+    if error is not None or app.builder.format != "html":
+        return
+    site = app.config.html_context.get("site")
+    book = Book(Path(app.srcdir), lambda name: f"{site}book/{name}.html" if site else None)
+    cache = get_cache(app.config.nb_execution_cache_path)
+    for page in app.env.found_docs:
+        source = app.env.doc2path(page)
+        if source.endswith(".ipynb"):
+            written = nbformat.read(source, as_version=4)
+            _, executed = cache.merge_match_into_notebook(written)
+            plain = book.plain(written, notebook.glued_in(executed).__getitem__)
+            nbformat.write(plain, Path(app.outdir, "_sources", f"{page}.ipynb"))
+
+
+class Book:
+    """What the pages refer to: titles, numbers of figures, equations and exercises, terms, works.
+
+    Args:
+        root: `Path` of the checkout.
+        link: function of a page's name ("05_latent_plot"), returns where it can be opened, or None.
+        directives: whether the reader's editor knows MyST's boxes and folds, as JupyterLab with
+            `jupyterlab-myst` does; they stay as they are then.
+    """
+
+    def __init__(self, root, link, directives=False):
+        self.link, self.directives = link, directives
+        self.titles, self.figures, self.equations = {}, {}, {}
+        self.exercises, self.sections = {}, {}
+        chapter = 0
+        for part in yaml.safe_load((root / "_toc.yml").read_text())["parts"]:
+            for page in part["chapters"]:
+                chapter += part.get(NUMBERED_PARTS, False)
+                self._index(root / page["file"], chapter)
+        self.terms = _terms((root / "book" / "glossary.md").read_text())
+        self.works = parse_file(root / "book" / "references.bib").entries
+
+    def _index(self, path, chapter):
+        if path.with_suffix(".md").exists():
+            text = path.with_suffix(".md").read_text()
+            self.titles[path.name] = text.split("# ", 1)[1].splitlines()[0]
+            return
+        notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+        text = "\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+        self.titles[path.name] = text.splitlines()[0].lstrip("# ")
+        figures = [figure["name"] for cell in notebook.cells if (figure := _figure(cell))]
+        for found, labels in (
+            (self.figures, figures),
+            (self.equations, [match["label"] for match in EQUATION.finditer(text)]),
+        ):
+            found |= {label: f"{chapter}.{n}" for n, label in enumerate(labels, 1)}
+        for number, match in enumerate(EXERCISE.finditer(text), 1):
+            self.exercises[match["label"]] = (f"{chapter}.{number}", match["title"])
+        for label, heading in re.findall(LABELLED + r"#+ (.+)", text, flags=re.M):
+            self.sections[label] = (path.name, heading)
+
+    def plain(self, chapter, number):
+        """Return a copy of the notebook in plain Markdown.
+
+        Args:
+            chapter: a notebook, as nbformat reads it.
+            number: function of a name that `notebook.glue` was given, returns the text to show.
+        """
+        cells = []
+        for cell in copy.deepcopy(chapter).cells:
+            if cell.cell_type == "markdown":
+                cells += self._markdown_cells(cell, number)
+            else:
+                cells.append(cell)
+                if figure := _figure(cell):
+                    caption = self.text(figure["caption"], number).strip()
+                    text = f"**Figure {self.figures[figure['name']]}.** {caption}"
+                    cells.append(nbformat.v4.new_markdown_cell(text, id=f"{cell.id}-caption"))
+        return nbformat.v4.new_notebook(cells=cells, metadata=chapter.metadata)
+
+    def page(self, text):
+        """Return a page that is no notebook as plain Markdown."""
+        text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
+        text = re.sub(r"```\{raw\} html\n(?:.*\n)*?```\n", "", text)
+        text = re.sub(r"```\{bibliography\}\n(?:.*\n)*?```", lambda _: self._bibliography(), text)
+        text = re.sub(r"```\{glossary\}\n(.+?)\n```", _entries, text, flags=re.S)
+        return self.text(text, str).strip()
+
+    def _markdown_cells(self, cell, number):
+        """Return the cell in plain Markdown, cut so that each solution's heading opens a cell."""
+        cuts = [0, *(match.start() for match in SOLUTION.finditer(cell.source)), len(cell.source)]
+        cells = []
+        for place, (start, end) in enumerate(pairwise(cuts)):
+            source = cell.source[start:end]
+            text = self.text(source, number).strip()
+            if not text:
+                continue
+            part = nbformat.v4.new_markdown_cell(text, id=cell.id + (f"-{place}" if place else ""))
+            if SOLUTION.match(source):  # what JupyterLab keeps folded, also when all cells are run
+                part.metadata["jp-MarkdownHeadingCollapsed"] = True
+            cells.append(part)
+        return cells
+
+    def text(self, text, number):
+        """Return MyST text as plain Markdown."""
+        text = re.sub(LABELLED, "", text, flags=re.M)
+        text = EQUATION.sub(self._equation, text)
+        text = EXERCISE.sub(self._exercise, text)
+        text = SOLUTION.sub(self._solution, text)
+        text = END.sub("", text + "\n")
+        if not self.directives:
+            text = FENCED.sub(_block, text)
+        return ROLE.sub(lambda match: self._role(match, number), text)
+
+    def _equation(self, match):
+        return f"$${match['body'].rstrip()} \\tag{{{self.equations[match['label']]}}}\n$$"
+
+    def _exercise(self, match):
+        number, title = self.exercises[match["label"]]
+        return f"### Exercise {number}: {title}\n\n"
+
+    def _solution(self, match):
+        return f"### Solution of exercise {self.exercises[match['label']][0]}\n\n"
+
+    def _role(self, match, number):
+        role, content = match["role"], match["content"]
+        with_target = TARGET.fullmatch(content)
+        text, target = (
+            (with_target["text"], with_target["target"]) if with_target else (None, content)
+        )
+        if role == "glue:text":
+            return number(content)
+        if role == "numref":
+            return f"Figure {self.figures[target]}"
+        if role == "eq":
+            return f"({self.equations[target]})"
+        if role == "term":
+            return self._linked(text or target, "glossary", self.terms[target.lower()])
+        if role == "doc":
+            return self._linked(text or self.titles[target], target)
+        if role == "ref":
+            return self._reference(target, text)
+        if role in ("cite:t", "cite:p"):
+            return self._citations([key.strip() for key in content.split(",")], role)
+        raise ValueError(f"No plain text is known for the role {match[0]}")
+
+    def _linked(self, text, page, title=None):
+        """Return a link to a page of the book; where the page cannot be opened, the text alone."""
+        if not (target := self.link(page)):
+            return text
+        meaning = ' "{}"'.format(title.replace('"', "'")) if title else ""
+        return f"[{text}]({target}{meaning})"
+
+    def _reference(self, label, text):
+        if label in self.exercises:
+            return text or f"exercise {self.exercises[label][0]}"
+        if label in self.sections:
+            page, heading = self.sections[label]
+            return self._linked(text or heading, page)
+        page = label.split("-")[0]  # the rows of the replication's page
+        return self._linked(text or self.titles[page], page)
+
+    def _citations(self, keys, role):
+        names = [(_authors(self.works[key]), self.works[key]) for key in keys]
+        if role == "cite:t":
+            return ", ".join(
+                f"[{authors} ({work.fields['year']})]({_address(work)})" for authors, work in names
+            )
+        inside = "; ".join(
+            f"[{authors}, {work.fields['year']}]({_address(work)})" for authors, work in names
+        )
+        return f"({inside})"
+
+    def _bibliography(self):
+        """Return all works as a Markdown list, in the order of their authors."""
+        works = sorted(self.works.values(), key=lambda w: (_authors(w).lower(), w.fields["year"]))
+        return "\n".join(
+            f"- {_authors(work)} ({work.fields['year']}). [{_title(work)}]({_address(work)})"
+            for work in works
+        )
+
+
+def _figure(cell):
+    return cell.metadata.get("mystnb", {}).get("figure")
+
+
+def _block(match):
+    """Return a directive as Markdown: an answer that folds, or a quoted box."""
+    title, body = match["title"], re.sub(r"^:.*\n", "", match["body"], flags=re.M).strip()
+    if match["kind"] == "dropdown":
+        return f"<details>\n<summary>{title}</summary>\n\n{body}\n\n</details>"
+    heading = title or match["kind"].capitalize()
+    return textwrap.indent(f"**{heading}.** {body}", "> ", lambda line: True)
+
+
+def _entries(glossary):
+    """Return a glossary as paragraphs, each term in bold before its meaning."""
+    entries = []
+    for entry in re.split(r"\n\n(?=\S)", glossary[1]):
+        names = [line for line in entry.splitlines() if not line.startswith(" ")]
+        lines = [line.strip() for line in entry.splitlines() if line.startswith(" ")]
+        entries.append(f"**{', '.join(names)}**: {' '.join(lines)}")
+    return "\n\n".join(entries)
+
+
+def _terms(glossary):
+    """Return for each term the first sentence of its meaning that has no formula, or None."""
+    block = re.search(r"```\{glossary\}\n(.+?)\n```", glossary, re.S)[1]
+    meanings = {}
+    for entry in re.split(r"\n\n(?=\S)", block):
+        names = [line for line in entry.splitlines() if line and not line.startswith(" ")]
+        lines = [line.strip() for line in entry.splitlines() if line.startswith(" ")]
+        known = ROLE.sub(
+            lambda m: "" if "cite" in m[1] else m[2].split("<")[0].strip(), " ".join(lines)
+        )
+        sentences = [s for s in re.split(r"(?<=[.:;]) ", known) if not re.search(r"[$`]", s)]
+        meaning = re.sub(r"\s+([.,:;])", r"\1", sentences[0].rstrip(":;")) if sentences else None
+        meanings |= dict.fromkeys((name.lower() for name in names), meaning)
+    return meanings
+
+
+def _authors(work):
+    names = [
+        " ".join(person.prelast_names + person.last_names) for person in work.persons["author"]
+    ]
+    names = [re.sub(r"[{}]", "", name) for name in names]
+    if len(names) > 2:
+        return f"{names[0]} et al."
+    return " and ".join(names)
+
+
+def _title(work):
+    return re.sub(r"[{}]", "", work.fields["title"])
+
+
+def _address(work):
+    fields = work.fields
+    return fields["url"] if "url" in fields else f"https://doi.org/{fields['doi']}"

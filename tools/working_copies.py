@@ -1,0 +1,77 @@
+"""Write the pages into a folder of the reader's own, as JupyterLab shows them best.
+
+Usage: python tools/working_copies.py FOLDER
+
+The prose shows the numbers of the reader's own run. A page that the reader has changed is left as
+it is, and said so; one that only was run is written anew when the book's page changes.
+"""
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "_extensions"))
+
+import plain_notebooks  # noqa: E402
+import replication  # noqa: E402
+
+MADE = "vae_book"  # in a copy's metadata: the digest of what was written
+
+
+def write(folder, root=ROOT):
+    """Write all pages of the book at `root` into `folder`; return those that a reader changed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(root / "book" / "matplotlibrc", folder)
+    toc = yaml.safe_load((root / "_toc.yml").read_text())
+    pages = [Path(page["file"]) for part in toc["parts"] for page in part["chapters"]]
+    names = {page.name for page in pages}
+    book = plain_notebooks.Book(
+        root, lambda name: f"{name}.ipynb" if name in names else None, directives=True
+    )
+    return [page.name for page in pages if not _update(folder, _copy(book, root / page), page.name)]
+
+
+def _copy(book, path):
+    """Return the page as a notebook; one that is no notebook becomes a notebook of one cell."""
+    if path.with_suffix(".ipynb").exists():
+        notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+        return book.plain(notebook, lambda name: f'{{eval}}`notebook.glued["{name}"]`')
+    text = path.with_suffix(".md").read_text()
+    if replication.HERE in text:
+        chapters = sorted(path.parent.glob("*.ipynb"))
+        text = text.replace(replication.HERE, replication.tables(ROOT, chapters))
+    text = book.page(text)
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text, id="text")])
+
+
+def _update(folder, notebook, name):
+    """Write a copy unless the reader changed it; return whether it is the book's own now."""
+    path, digest = folder / f"{name}.ipynb", _digest(notebook)
+    if path.exists():
+        present = nbformat.read(path, as_version=4)
+        written = present.metadata.get(MADE)
+        if written != _digest(present):
+            return written == digest
+        if written == digest:
+            return True
+    notebook.metadata[MADE] = digest
+    nbformat.write(notebook, path)
+    return True
+
+
+def _digest(notebook):
+    sources = [(cell.cell_type, cell.source) for cell in notebook.cells]
+    return hashlib.sha256(repr(sources).encode()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    changed = write(Path(sys.argv[1]))
+    for page in changed:
+        print(
+            f"{page}: yours differs from the book's, which has changed. Rename yours to get both."
+        )
