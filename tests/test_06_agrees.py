@@ -39,6 +39,17 @@ def test_the_arc_moves_angle_and_length_evenly(chapter):
         np.testing.assert_allclose(chapter["slerp"](first, last, t), wanted, atol=1e-9)
 
 
+def test_the_arc_in_many_dimensions_turns_in_the_plane_of_its_ends(chapter):
+    t, random = np.linspace(0, 1, 11)[:, np.newaxis], np.random.default_rng(6)
+    first, last = random.normal(size=(2, 20))
+    across = last - (last @ first) / (first @ first) * first
+    along, across = first / np.linalg.norm(first), across / np.linalg.norm(across)
+    turn = t * np.arctan2(last @ across, last @ along)
+    lengths = np.linalg.norm(first) * (1 - t) + np.linalg.norm(last) * t
+    wanted = lengths * (np.cos(turn) * along + np.sin(turn) * across)
+    np.testing.assert_allclose(chapter["slerp"](first, last, t[:, 0]), wanted, atol=1e-9)
+
+
 def test_the_nearest_image_is_scipys(chapter):
     random = np.random.default_rng(2)
     levels = random.integers(256, size=(300, 28, 28, 1)).astype("uint8")
