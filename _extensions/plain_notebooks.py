@@ -21,7 +21,8 @@ from pybtex.database import parse_file
 
 from vae_utils import notebook
 
-NUMBERED_PARTS = "numbered"
+FORMULA_SIGNS = {"mid": "|", "log": "log ", "Vert": "‖", "sim": "∼ ", "ge": "≥ ", "le": "≤ "}
+FORMULA_SIGNS |= {"mu": "μ", "sigma": "σ", "theta": "θ", "phi": "φ", "varepsilon": "ε", "beta": "β"}
 LABELLED = r"^\(([\w-]+)\)=\n"
 EQUATION = re.compile(r"\$\$(?P<body>(?:(?!\$\$).)+?)\$\$ *\((?P<label>[\w-]+)\)", re.S)
 EXERCISE = re.compile(r"```\{exercise-start\} *(?P<title>.*)\n:label: (?P<label>\S+)\n```\n")
@@ -72,7 +73,7 @@ class Book:
         chapter = 0
         for part in yaml.safe_load((root / "_toc.yml").read_text())["parts"]:
             for page in part["chapters"]:
-                chapter += part.get(NUMBERED_PARTS, False)
+                chapter += part.get("numbered", False)
                 self._index(root / page["file"], chapter)
         self.terms = _terms((root / "book" / "glossary.md").read_text())
         self.works = parse_file(root / "book" / "references.bib").entries
@@ -194,8 +195,7 @@ class Book:
         if label in self.sections:
             page, heading = self.sections[label]
             return self._linked(text or heading, page)
-        page = label.split("-")[0]  # the rows of the replication's page
-        return self._linked(text or self.titles[page], page)
+        return self._linked(text or self.titles["replication"], label.split("-")[0])
 
     def _citations(self, keys, role):
         names = [(_authors(self.works[key]), self.works[key]) for key in keys]
@@ -241,19 +241,25 @@ def _entries(glossary):
 
 
 def _terms(glossary):
-    """Return for each term the first sentence of its meaning that has no formula, or None."""
+    """Return for each term the first sentence of its meaning that a link's title can hold."""
     block = re.search(r"```\{glossary\}\n(.+?)\n```", glossary, re.S)[1]
     meanings = {}
     for entry in re.split(r"\n\n(?=\S)", block):
         names = [line for line in entry.splitlines() if line and not line.startswith(" ")]
-        lines = [line.strip() for line in entry.splitlines() if line.startswith(" ")]
-        known = ROLE.sub(
-            lambda m: "" if "cite" in m[1] else m[2].split("<")[0].strip(), " ".join(lines)
-        )
-        sentences = [s for s in re.split(r"(?<=[.:;]) ", known) if not re.search(r"[$`]", s)]
+        text = " ".join(line.strip() for line in entry.splitlines() if line.startswith(" "))
+        text = ROLE.sub(lambda m: "" if "cite" in m[1] else m[2].split("<")[0].strip(), text)
+        text = re.sub(r"\$([^$]+)\$", lambda formula: _in_words(formula[1]), text)
+        sentences = [s for s in re.split(r"(?<=[.:;]) ", text) if not re.search(r"[\\`{_^]", s)]
         meaning = re.sub(r"\s+([.,:;])", r"\1", sentences[0].rstrip(":;")) if sentences else None
         meanings |= dict.fromkeys((name.lower() for name in names), meaning)
     return meanings
+
+
+def _in_words(formula):
+    """Return a short formula as text; what is not known keeps its backslash."""
+    for name, sign in FORMULA_SIGNS.items():
+        formula = re.sub(rf"\\{name}(?![a-zA-Z])\s*", sign, formula)
+    return re.sub(r"\\(?:operatorname|mathcal)\s*\{?(\w+)\}?", r"\1", formula)
 
 
 def _authors(work):
