@@ -7,7 +7,7 @@ from scipy import stats
 
 from vae_utils import evaluation, losses, models
 
-TOY = ("imports", "toy-decoder", "log-normal", "quadrature")
+TOY = ("imports", "toy-decoder", "log-normal", "log-joint", "quadrature", "log-evidence")
 
 
 @pytest.fixture(scope="module")
