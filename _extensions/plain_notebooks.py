@@ -151,7 +151,10 @@ class Book:
         return ROLE.sub(lambda match: self._role(match, number), text)
 
     def _equation(self, match):
-        return f"$${match['body'].rstrip()} \\tag{{{self.equations[match['label']]}}}\n$$"
+        # JupyterLab's MyST would add a number of its own to a tag.
+        number = self.equations[match["label"]]
+        tag = rf"\qquad \text{{({number})}}" if self.directives else rf"\tag{{{number}}}"
+        return f"$${match['body'].rstrip()} {tag}\n$$"
 
     def _exercise(self, match):
         number, title = self.exercises[match["label"]]
