@@ -12,10 +12,12 @@ import platformdirs
 def directory():
     """Return the folder of all cached files as a `Path`; it need not exist yet.
 
-    The environment variable `VAE_UTILS_CACHE` names it, else the platform's own place for caches.
+    The environment variable `VAE_UTILS_CACHE` names it, else the platform's own place for caches;
+    for a user without a home, it is among the temporary files.
     """
     named = os.environ.get("VAE_UTILS_CACHE")
-    return Path(named).absolute() if named else platformdirs.user_cache_path("vae_utils")
+    folder = Path(named).absolute() if named else platformdirs.user_cache_path("vae_utils")
+    return folder if folder.is_absolute() else Path(tempfile.gettempdir()) / "vae_utils"
 
 
 def load_or_make(path, *, load, make, save):
@@ -43,7 +45,7 @@ def load_or_make(path, *, load, make, save):
                 print(f"The cached file {path.name} is unreadable ({reason}). It is made anew.")
         value = make()
         if writable:
-            _write_atomically(path, lambda target: save(value, target))
+            write_atomically(path, lambda target: save(value, target))
         return value
 
 
@@ -65,9 +67,10 @@ def locked(path):
         lock.release()
 
 
-def _write_atomically(path, write):
+def write_atomically(path, write):
     """Write a neighbour of `path`, then rename it: no reader ever sees half a file."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             target = Path(folder) / path.name
             write(target)

@@ -4,8 +4,9 @@ import contextlib
 import hashlib
 import io
 import os
-import socket
 import textwrap
+import threading
+import urllib.request
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,10 +18,15 @@ from vae_utils import cache
 
 SOURCES = ("auto", "mnist", "bundled")
 PARTS = ("train", "validation", "test")
+FILE_PARTS = ("train", "test")
 IMAGE_SIZE = 28
 VALIDATION_SHARE = 12  # 5,000 of MNIST's 60,000 training images, the last ones
 COPIES_PER_SCAN = 14
-DOWNLOAD_TIMEOUT_SECONDS = 10
+# Keras's own copy of MNIST, and its hash.
+MNIST_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+STALLED_SECONDS = 10
+DOWNLOAD_SECONDS = 60
 GET_MNIST = "Set MNIST_NPZ to the path of a complete mnist.npz, or unset it."
 
 
@@ -99,16 +105,16 @@ def full_scale(images, likelihood="bernoulli"):
     """
     images = np.asarray(images)
     low, high = (images.min(), images.max()) if images.size else (0, 0)
-    if images.dtype == np.uint8:
-        if high != 1:
-            return 255
-        mend = "For black and white pass images.astype(bool), for grey levels images / 255."
-    elif are_pixels(np.array([low, high]), likelihood).all() and images.dtype.kind in "fb":
+    if images.dtype == np.uint8 and high != 1:
+        return 255
+    if images.dtype.kind in "fb" and are_pixels(np.array([low, high]), likelihood).all():
         return 1
-    else:
-        mend = "Grey levels of 0 to 255 are divided by 255, or passed as uint8."
-        if np.isnan(low):
-            mend = "Look for NaN with np.isnan(images)."
+    mend = "Grey levels of 0 to 255 are divided by 255, or passed as uint8."
+    if images.dtype == np.uint8:
+        mend = "For black and white pass images.astype(bool), for grey levels images / 255."
+    elif missing := np.count_nonzero(images != images):
+        low, high = np.nanmin(images), np.nanmax(images)
+        mend = f"{missing} of the {images.size} are NaN."
     wanted = "in [0, 1]" if likelihood == "bernoulli" else "finite"
     raise ValueError(
         f"Pixels must be floats {wanted}, booleans, or uint8 grey levels up to 255. {mend} "
@@ -135,9 +141,9 @@ def load_digits(source="auto"):
     """Load handwritten digits and print one line that says which, and where they came from.
 
     MNIST is looked for in the file that the environment variable `MNIST_NPZ` names, then in the
-    Keras cache, then downloaded by Keras. Where none of these is to be had, "auto" takes the
-    bundled digits and says why. The validation part is the last 5,000 of MNIST's training images;
-    of the bundled digits, it is 180 of the 1,797 scans.
+    Keras cache, then downloaded from where Keras has it. Where none of these is to be had, "auto"
+    takes the bundled digits and says why. The validation part is the last 5,000 of MNIST's
+    training images; of the bundled digits, it is 180 of the 1,797 scans.
 
     Args:
         source: "auto", "mnist" (that or an error) or "bundled" (never the network).
@@ -146,8 +152,7 @@ def load_digits(source="auto"):
         A `Digits`.
 
     Raises:
-        ValueError: unknown `source`, a file that is not a valid mnist.npz, or a download whose
-            content fails Keras's hash check.
+        ValueError: unknown `source`, or a file that is not a valid mnist.npz.
         FileNotFoundError: `MNIST_NPZ` names no file.
         ConnectionError: with "mnist", if no copy is on this machine and none can be downloaded.
     """
@@ -172,41 +177,50 @@ def _mnist():
     """Return MNIST from the first place that has it."""
     if named := os.environ.get("MNIST_NPZ"):
         return _read_npz(Path(named), origin="the file that MNIST_NPZ names")
-    keras_home = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras")
+    keras_home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
     cached = keras_home / "datasets" / "mnist.npz"
     if os.path.isfile(cached):  # False too where the folder cannot be read
         try:
             return _read_npz(cached, origin="the Keras cache")
         except ValueError as error:
-            print(f"{error} Keras is asked for a new copy.")
+            print(f"{error} A new copy is downloaded.")
     with cache.locked(cache.directory() / "mnist.npz"):  # two notebooks, one download
-        return _downloaded_mnist(cached)
+        if os.path.isfile(cached):
+            with contextlib.suppress(ValueError):
+                return _read_npz(cached, origin="the Keras cache")
+        content = _downloaded_mnist()
+        cache.write_atomically(cached, lambda path: path.write_bytes(content))
+    return _mnist_from(_arrays(io.BytesIO(content), FILE_PARTS), "downloaded", MNIST_URL)
 
 
-def _downloaded_mnist(cached):
-    """Let Keras download MNIST, check its hash and keep it."""
-    import keras  # here, since it loads TensorFlow, which reading a file does not need
+def _downloaded_mnist():
+    """Return the content of mnist.npz, or raise a `ConnectionError` that says why not.
 
-    patience = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT_SECONDS)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # Keras's own progress bar
-            (x_train, y_train), (x_test, y_test) = keras.datasets.mnist.load_data()
-    except ValueError as error:
-        cached.unlink(missing_ok=True)  # or the next call would take it for MNIST
-        raise ValueError(
-            f"The download of MNIST is damaged: {error} Try again, or download mnist.npz by other "
-            "means and set MNIST_NPZ to its path."
-        ) from error
-    except Exception as error:  # what Keras raises where the network fails is a bare Exception
-        raise ConnectionError(
-            "MNIST is neither in MNIST_NPZ nor in the Keras cache, and could not be downloaded "
-            f"({error})."
-        ) from error
-    finally:
-        socket.setdefaulttimeout(patience)
-    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
-    return _mnist_from(arrays, "Keras's download", file="the downloaded mnist.npz")
+    In a thread, since a connection that drips can be left, but not ended, at a set time.
+    """
+    got = []
+
+    def download():
+        try:
+            with urllib.request.urlopen(MNIST_URL, timeout=STALLED_SECONDS) as response:
+                got.append(response.read())
+        except Exception as error:  # whatever a network makes its reader raise
+            got.append(error)
+
+    print(f"MNIST is downloaded, 11 MB, in at most {DOWNLOAD_SECONDS} s.", flush=True)
+    thread = threading.Thread(target=download, daemon=True)
+    thread.start()
+    thread.join(DOWNLOAD_SECONDS)
+    content = got[0] if got else f"it took more than {DOWNLOAD_SECONDS} s"
+    if isinstance(content, bytes):
+        if hashlib.sha256(content).hexdigest() == MNIST_SHA256:
+            return content
+        content = f"what came is not mnist.npz by its hash; it begins {content[:20]!r}"
+    raise ConnectionError(
+        "MNIST is neither in MNIST_NPZ nor in the Keras cache, and could not be downloaded "
+        f"({content}). Try again, or download {MNIST_URL} by other means and set MNIST_NPZ to its "
+        "path."
+    )
 
 
 def _read_npz(path, origin):
@@ -214,18 +228,19 @@ def _read_npz(path, origin):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {path}. {GET_MNIST}")
     try:
-        arrays = _arrays(path, ("train", "test"))
+        with path.open("rb") as file:
+            arrays = _arrays(file, FILE_PARTS)
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(f"{path} is not a usable mnist.npz: {error}. {GET_MNIST}") from error
     return _mnist_from(arrays, origin, file=path)
 
 
-def _arrays(path, parts=PARTS):
+def _arrays(file, parts=PARTS):
     """Return images and labels of these parts of an npz file; never unpickle anything."""
-    if not zipfile.is_zipfile(path):
+    if not zipfile.is_zipfile(file):
         raise ValueError("it is no npz archive, or a truncated one")
     keys = [f"{kind}_{part}" for part in parts for kind in "xy"]
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with np.load(file, allow_pickle=False) as archive:
         missing = [key for key in keys if key not in archive]
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")

@@ -1,12 +1,13 @@
 """How good is a VAE? Numbers in nats per image, all with sampled z and a seed."""
 
+from vae_utils import quiet  # noqa: F401, before Keras
+
+# isort: split
 import numpy as np
 from keras import ops
 from scipy.special import logsumexp
 
 from vae_utils import losses, models
-
-ROWS_AT_ONCE = 1024  # the decoder of "conv" needs 0.2 MB for each
 
 
 def elbo_terms(vae, x, seed=0):
@@ -14,20 +15,20 @@ def elbo_terms(vae, x, seed=0):
 
     Args:
         vae: a `models.VAE`.
-        x: images in [0, 1], shape `(n, height, width, channels)`.
+        x: images in [0, 1] (any finite pixels, if Gaussian), shape `(n, height, width, channels)`.
         seed: integer from which the sampled z follow.
 
     Returns:
         `(reconstruction, kl)`: distortion and rate in nats per image, NumPy, each `(n,)`.
 
     Raises:
-        ValueError: for images of the wrong shape or outside [0, 1].
+        ValueError: for images of the wrong shape or with other pixels.
     """
     mean, log_var = vae.encode(x)
     noise = np.random.default_rng(seed)
     reconstruction = [
         _decoded_samples(vae, x[rows], mean[rows], log_var[rows], 1, noise)[0]
-        for rows in _slices(len(x), ROWS_AT_ONCE)
+        for rows in _slices(len(x), vae.rows_at_once(vae.decoder))
     ]
     kl = ops.convert_to_numpy(losses.gaussian_kl(mean, log_var))
     return np.concatenate(reconstruction)[:, 0], kl
@@ -66,8 +67,9 @@ def log_likelihood(vae, x, num_samples=64, seed=0):
     mean, log_var = vae.encode(x)
     noise = np.random.default_rng(seed)
     bounds = []
-    samples_at_once = min(num_samples, ROWS_AT_ONCE)
-    for rows in _slices(len(x), ROWS_AT_ONCE // samples_at_once):
+    at_once = vae.rows_at_once(vae.decoder)
+    samples_at_once = min(num_samples, at_once)
+    for rows in _slices(len(x), at_once // samples_at_once):
         log_weights = []
         for samples in _slices(num_samples, samples_at_once):
             count = samples.stop - samples.start

@@ -3,6 +3,9 @@
 Nothing here averages over the batch, so that nothing hides which sums were taken.
 """
 
+from vae_utils import quiet  # noqa: F401, before Keras
+
+# isort: split
 import math
 
 from keras import ops

@@ -1,16 +1,21 @@
 """The variational autoencoder as an ordinary Keras model, and the three networks of the book."""
 
+from vae_utils import quiet  # noqa: F401, before Keras
+
+# isort: split
 import math
 
 import keras
 import numpy as np
 from keras import layers, ops
 
-from vae_utils import losses
+from vae_utils import data, losses, replicas
 
 LIKELIHOODS = ("bernoulli", "gaussian")
-ROWS_AT_ONCE = 1000
-DIVERGED = 1e6  # no weight of a sane network is as large
+MOST_ROWS_AT_ONCE = 1024
+NUMBERS_AT_ONCE = MOST_ROWS_AT_ONCE * 28 * 28 * 32  # in the widest layer: 100 MB
+ACTIVATION_LAYERS = (layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU, layers.Softmax)
+ACTIVATION_OPERATIONS = ("Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Relu", "Tanh")
 PIXEL_LOG_VAR_START = keras.initializers.Constant(-3.0)  # about the variance of MNIST's pixels
 
 
@@ -27,12 +32,15 @@ class Sampling(layers.Layer):
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = replicas.SeedGenerator(seed)
 
     def call(self, inputs):
         mean, log_var = inputs
         noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
         return mean + ops.exp(0.5 * log_var) * noise
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
 
     def save_own_variables(self, store):
         super().save_own_variables(store)
@@ -50,22 +58,26 @@ class VAE(keras.Model):
     """A variational autoencoder; its loss is the negative ELBO in nats per image.
 
     The loss is summed over pixels and latent dimensions and averaged over the batch. `fit` and
-    `evaluate` log it with its two parts, `reconstruction` (the distortion) and `kl` (the rate),
-    which add up to it. `compile` needs an optimizer only, `fit` and `evaluate` images only.
-    `predict` returns a dictionary with `mean`, `log_var`, `z` and `logits`.
+    `evaluate` log it with its parts, which add up to it: loss = `reconstruction` (the distortion)
+    + beta · `kl` (the rate) + `regularization`, the last only where layers bring losses of their
+    own. `compile` needs an optimizer only, `fit` and `evaluate` images only. `predict` returns a
+    dictionary with `mean`, `log_var`, `z` and `logits`.
+
+    Images with pixels that the likelihood cannot have made (outside [0, 1]; for "gaussian", not
+    finite) get NaN for all of these and for the loss; no weight ever learns from them.
 
     Args:
         encoder: Keras model from images `(batch, height, width, channels)` to the list
             `[mean, log_var]` of the approximate posterior, each `(batch, latent_dim)`.
-        decoder: Keras model from z, `(batch, latent_dim)`, to an image of logits or, for the
-            Gaussian likelihood, of means.
+        decoder: Keras model from z, `(batch, latent_dim)`, to an image of logits (so without an
+            activation at its end) or, for the Gaussian likelihood, of means.
         likelihood: "bernoulli", or "gaussian" with one trained noise variance for all pixels.
-        beta: weight of the KL term in the loss, reconstruction + beta · kl (Higgins et al. 2017).
-            The logged parts are unweighted.
+        beta: weight of the KL term in the loss (Higgins et al. 2017); `kl` is logged without it.
         seed: integer that makes the sampled z repeatable, or None.
 
     Raises:
-        ValueError: if the networks do not fit together, or for an unknown likelihood.
+        ValueError: if the networks do not fit together, for an unknown likelihood, or for a
+            Bernoulli decoder that ends in an activation.
     """
 
     def __init__(self, encoder, decoder, likelihood="bernoulli", beta=1.0, seed=None, **kwargs):
@@ -74,6 +86,8 @@ class VAE(keras.Model):
             raise ValueError(
                 f"likelihood must be one of {LIKELIHOODS}. Received: likelihood={likelihood!r}"
             )
+        if likelihood == "bernoulli":
+            _require_logits(decoder)
         self.latent_dim = decoder.input_shape[-1]
         self.image_shape = tuple(decoder.output_shape[1:])
         _require_that_they_fit(encoder, decoder, self.latent_dim, self.image_shape)
@@ -85,6 +99,9 @@ class VAE(keras.Model):
         self.sampling = Sampling(seed, dtype="float32", name="sampling")
         self.reconstruction_tracker = keras.metrics.Mean(name="reconstruction")
         self.kl_tracker = keras.metrics.Mean(name="kl")
+        self.regularization_tracker = keras.metrics.Mean(name="regularization")
+        self.is_regularized = False
+        self.mean_over_batch = MeanOverBatch()
         self.build((None, *self.image_shape))
 
     def build(self, input_shape):
@@ -94,32 +111,52 @@ class VAE(keras.Model):
             )
         self.built = True
 
+    @property
+    def metrics(self):
+        hidden = () if self.is_regularized else (self.regularization_tracker,)
+        return [metric for metric in super().metrics if metric not in hidden]
+
     def call(self, x, training=False):
-        self._check_shape(x.shape)
+        self.check_shape(x.shape)
         x = ops.cast(x, self.compute_dtype)
-        if training:  # what `compute_loss` refuses must not reach the weights
-            x = ops.where(_in_unit_interval(x), x, 0)
-        mean, log_var = self.encoder(x)
+        valid = ops.all(data.are_pixels(x, self.likelihood), axis=(1, 2, 3), keepdims=True)
+        # Through a `where` on both sides neither NaN nor infinity comes to any weight's gradient.
+        mean, log_var = self.encoder(ops.where(valid, x, 0), training=training)
         z = self.sampling((mean, log_var))
-        return {"mean": mean, "log_var": log_var, "z": z, "logits": self.decoder(z)}
+        logits = self.decoder(z, training=training)
+        outputs = {"mean": mean, "log_var": log_var, "z": z, "logits": logits}
+        column = valid[:, :, 0, 0]
+        return {
+            name: ops.where(valid if name == "logits" else column, value, math.nan)
+            for name, value in outputs.items()
+        }
 
     def reconstruction_term(self, x, logits):
         """−log p(x|z) under the model's likelihood: nats per image, shape `(batch,)`."""
         if self.likelihood == "gaussian":
-            return losses.gaussian_nll(x, logits, self.pixel_log_var)
+            # A NaN image must not reach the weight, see `call`.
+            log_var = ops.where(ops.isfinite(logits), self.pixel_log_var, math.nan)
+            return losses.gaussian_nll(x, logits, log_var)
         return losses.bernoulli_nll(x, logits)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Return the negative ELBO, averaged over the batch, and record its two parts."""
-        _require_images_alone(y, sample_weight)
-        x = ops.cast(x, "float32")
-        # An array is checked before it is used; pixels out of a stream can only be checked here.
-        valid = _in_unit_interval(x)
-        reconstruction = self.reconstruction_term(ops.where(valid, x, 0), y_pred["logits"])
+        """Return the loss, averaged over the batch, and record its parts."""
+        if y is not None or sample_weight is not None:
+            raise ValueError(
+                "A VAE learns from images alone: call fit(x) or evaluate(x), with a data set of x, "
+                "not of (x, y). Received: targets or sample weights as well"
+            )
+        reconstruction = self.reconstruction_term(ops.cast(x, "float32"), y_pred["logits"])
         kl = losses.gaussian_kl(y_pred["mean"], y_pred["log_var"])
         self.reconstruction_tracker.update_state(reconstruction)
         self.kl_tracker.update_state(kl)
-        return ops.where(valid, ops.mean(reconstruction + self.beta * kl), math.nan)
+        loss = reconstruction + self.beta * kl
+        if extra := self.losses:  # of the layers: regularizers and `add_loss`
+            self.is_regularized = True
+            regularization = sum(ops.sum(ops.cast(term, "float32")) for term in extra)
+            self.regularization_tracker.update_state(ops.zeros_like(kl) + regularization)
+            loss += regularization
+        return self.mean_over_batch(loss, loss)
 
     def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
         """As `keras.Model.compile`, for an optimizer and all that does not concern the loss."""
@@ -134,41 +171,6 @@ class VAE(keras.Model):
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    def fit(self, x=None, y=None, *args, validation_data=None, callbacks=None, **kwargs):
-        """As `keras.Model.fit`, for images alone.
-
-        Raises:
-            ValueError: for an array of the wrong shape or with pixels outside [0, 1], for targets
-                or sample weights.
-            FloatingPointError: as soon as the loss is no longer a finite number.
-        """
-        _require_images_alone(y, kwargs.get("sample_weight"))
-        self._check_if_array(x)
-        if validation_data is not None:
-            images, *_ = keras.utils.unpack_x_y_sample_weight(validation_data)
-            self._check_if_array(images)
-        return super().fit(
-            x,
-            y,
-            *args,
-            validation_data=validation_data,
-            callbacks=[*_as_list(callbacks), StopOnNaN()],
-            **kwargs,
-        )
-
-    def evaluate(self, x=None, y=None, *args, callbacks=None, **kwargs):
-        """As `keras.Model.evaluate`, for images alone; errors as in `fit`."""
-        _require_images_alone(y, kwargs.get("sample_weight"))
-        self._check_if_array(x)
-        if not isinstance(callbacks, keras.callbacks.CallbackList):  # which `fit` hands over
-            callbacks = [*_as_list(callbacks), StopOnNaN()]
-        return super().evaluate(x, y, *args, callbacks=callbacks, **kwargs)
-
-    def predict(self, x, *args, **kwargs):
-        """As `keras.Model.predict`; images are checked as in `fit`."""
-        self._check_if_array(x)
-        return super().predict(x, *args, **kwargs)
-
     def encode(self, x):
         """Return the approximate posterior of images as NumPy arrays.
 
@@ -182,7 +184,7 @@ class VAE(keras.Model):
             ValueError: for images of the wrong shape or outside [0, 1].
         """
         self.check_images(x)
-        return _in_batches(self.encoder, x)
+        return self._in_batches(self.encoder, x)
 
     def decode(self, z):
         """Return the decoder's logits (its means, if Gaussian) for latent points.
@@ -202,7 +204,7 @@ class VAE(keras.Model):
                 f"z must have the shape (n, {self.latent_dim}), n > 0. "
                 f"Received: z of shape {z.shape}"
             )
-        return _in_batches(self.decoder, z)[0]
+        return self._in_batches(self.decoder, z)[0]
 
     def decode_mean(self, z):
         """Return the mean image of p(x|z), pixels in [0, 1] if Bernoulli; shapes as in `decode`."""
@@ -213,25 +215,33 @@ class VAE(keras.Model):
 
     def check_images(self, x):
         """Raise a `ValueError` unless `x` is an array of images that this model can take."""
-        self._check_shape(getattr(x, "shape", ()))
-        pixels = np.asarray(x)
-        low, high = pixels.min(), pixels.max()
-        if not (low >= 0 and high <= 1):
+        self.check_shape(getattr(x, "shape", ()))
+        if data.full_scale(x, self.likelihood) != 1:
             raise ValueError(
-                "Pixels must lie in [0, 1]; grey levels up to 255 are divided by 255 first. "
-                f"Received: pixels from {low} to {high}"
+                "Grey levels up to 255 are divided by 255 first, as data.to_unit_interval does. "
+                f"Received: dtype {x.dtype}"
             )
 
-    def _check_shape(self, shape):
+    def check_shape(self, shape):
         shape = tuple(shape)
         fits = all(None in (a, b) or a == b for a, b in zip(shape[1:], self.image_shape))
         if len(shape) != 4 or not fits or shape[0] == 0:
             wanted = ", ".join(str(size) for size in self.image_shape)
             raise ValueError(f"Images must have the shape (n, {wanted}). Received: shape {shape}")
 
-    def _check_if_array(self, x):
-        if hasattr(x, "shape"):
-            self.check_images(x)
+    def rows_at_once(self, network=None):
+        """Return how many rows a network, or all of the VAE, computes at once in some 100 MB."""
+        networks = (network,) if network else (self.encoder, self.decoder)
+        widest = max(map(_widest, networks))
+        return min(max(NUMBERS_AT_ONCE // widest, 1), MOST_ROWS_AT_ONCE)
+
+    def _in_batches(self, network, rows):
+        """Return the network's outputs for all rows, as a list of NumPy arrays."""
+        parts, at_once = [], self.rows_at_once(network)
+        for start in range(0, len(rows), at_once):
+            outputs = network(rows[start : start + at_once], training=False)
+            parts.append([ops.convert_to_numpy(output) for output in keras.tree.flatten(outputs)])
+        return [np.concatenate(part) for part in zip(*parts)]
 
     def get_config(self):
         return {
@@ -249,40 +259,14 @@ class VAE(keras.Model):
             part: keras.saving.deserialize_keras_object(config[part], custom_objects)
             for part in ("encoder", "decoder")
         }
-        return cls(**{**config, **networks})
+        return _called(cls(**{**config, **networks}))
 
 
-class StopOnNaN(keras.callbacks.Callback):
-    """Stop as soon as the loss is NaN or infinite, with an error that says what to try."""
+class MeanOverBatch(keras.losses.Loss):
+    """The mean of one loss for each image; with several replicas, this one's share of it."""
 
-    def __init__(self):
-        super().__init__()
-        self.epoch = 0
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._check(logs, f"in epoch {self.epoch + 1}, batch {batch + 1}")
-
-    def on_test_batch_end(self, batch, logs=None):
-        self._check(logs, f"in batch {batch + 1} of the evaluation")
-
-    def _check(self, logs, where):
-        loss = (logs or {}).get("loss", 0.0)
-        if math.isfinite(loss):
-            return
-        if all(np.all(np.abs(w) < DIVERGED) for w in self.model.trainable_weights):
-            cause = (
-                "The weights have stayed within bounds, so look at what went in: pixels outside "
-                "[0, 1]? Or the logarithm of a negative number in a loss of your own?"
-            )
-        else:
-            cause = (
-                "The weights have diverged: try a smaller learning rate, a warm-up, or "
-                "clipnorm=1.0 in the optimizer."
-            )
-        raise FloatingPointError(f"The loss became {loss} {where}. {cause}")
+    def call(self, _, values):
+        return values
 
 
 def build_vae(
@@ -333,7 +317,7 @@ def build_vae(
     # float32 whatever the dtype policy: e^log_var overflows early in half precision.
     mean = layers.Dense(latent_dim, dtype="float32", name="mean")
     log_var = layers.Dense(latent_dim, dtype="float32", name="log_var")
-    return VAE(
+    vae = VAE(
         keras.Model(images, [mean(hidden), log_var(hidden)], name="encoder"),
         keras.Model(latents, logits, name="decoder"),
         likelihood=likelihood or ("gaussian" if architecture == "linear" else "bernoulli"),
@@ -341,6 +325,7 @@ def build_vae(
         seed=seed,
         name=f"{architecture}_vae",
     )
+    return _called(vae)
 
 
 def _conv_networks(images, latents):
@@ -395,54 +380,44 @@ def _require_that_they_fit(encoder, decoder, latent_dim, image_shape):
         )
 
 
-def _require_images_alone(y, sample_weight):
-    if y is not None or sample_weight is not None:
-        raise ValueError(
-            "A VAE learns from images alone: call fit(x) or evaluate(x), with a data set of x, "
-            "not of (x, y). Received: targets or sample weights as well"
-        )
+def _require_logits(decoder):
+    """Refuse a decoder that ends in an activation, perhaps with a reshaping after it."""
+    operation = decoder
+    while True:
+        if getattr(operation, "outputs", None):  # a network within the network
+            operation = operation.outputs[0]._keras_history.operation
+            continue
+        kind = type(operation).__name__
+        bounded = kind in ACTIVATION_OPERATIONS or isinstance(operation, ACTIVATION_LAYERS)
+        activation = operation if bounded else getattr(operation, "activation", None)
+        name = getattr(activation, "__name__", type(activation).__name__)
+        if name not in ("linear", "NoneType"):
+            raise ValueError(
+                "A Bernoulli decoder returns logits: leave out the activation at its end, the loss "
+                f"applies the sigmoid. Received: {name} in the layer {operation.name!r}"
+            )
+        inputs = keras.tree.flatten(getattr(operation, "input", []))
+        if getattr(operation, "weights", []) or len(inputs) != 1:
+            return
+        operation = inputs[0]._keras_history.operation
 
 
-def _in_unit_interval(x):
-    return ops.logical_and(ops.min(x) >= 0, ops.max(x) <= 1)
+def _widest(network):
+    """Return how many numbers the largest tensor in a network takes for each row."""
+    tensors = [network.inputs, network.outputs]
+    tensors += [layer.output for layer in network.layers if not hasattr(layer, "layers")]
+    sizes = [
+        math.prod(size or 1 for size in tensor.shape[1:]) for tensor in keras.tree.flatten(tensors)
+    ]
+    return max(sizes + [_widest(layer) for layer in network.layers if hasattr(layer, "layers")])
 
 
-def _in_batches(network, rows):
-    """Return the network's outputs for all rows, as a list of NumPy arrays."""
-    parts = []
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        outputs = network(rows[start : start + ROWS_AT_ONCE], training=False)
-        parts.append([ops.convert_to_numpy(output) for output in _as_list(outputs)])
-    return [np.concatenate(part) for part in zip(*parts)]
-
-
-def _as_list(value):
-    if value is None:
-        return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+def _called(vae):
+    """Call a model on a symbol, so that it can be summarized, exported and quantized."""
+    vae(keras.KerasTensor((None, *vae.image_shape)))
+    return vae
 
 
 def is_positive_integer(value):
     """Return whether `value` is one of Python's or NumPy's integers above 0; a bool is none."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0
-
-
-def _let_trained_models_go():
-    """Spare Keras's optimizers the sum over replicas where there is one.
-
-    What it leaves in TensorFlow's gradient registry keeps the graph, the weights and the
-    optimizer's state of every trained model in memory for good: tensorflow/tensorflow#97697.
-    """
-    optimizer_class = keras.optimizers.Optimizer
-    sum_over_replicas = optimizer_class._all_reduce_sum_gradients
-
-    def sum_if_replicated(optimizer, grads_and_vars):
-        if optimizer._distribution_strategy.num_replicas_in_sync == 1:
-            return grads_and_vars
-        return sum_over_replicas(optimizer, grads_and_vars)
-
-    optimizer_class._all_reduce_sum_gradients = sum_if_replicated
-
-
-if keras.backend.backend() == "tensorflow":
-    _let_trained_models_go()

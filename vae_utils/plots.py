@@ -13,6 +13,7 @@ DIGIT_COLORS = (
 )  # fmt: skip
 INK = "gray_r"
 NAME_INCHES = 0.25  # from one digit's name to the next
+ROW_NAME_INCHES = 1.3
 HALO = [withStroke(linewidth=3, foreground="white")]  # around black text, on any colour
 
 
@@ -54,49 +55,76 @@ def reconstructions(vae, x):
     """
     mean, _ = vae.encode(x)
     figure = image_grid(np.concatenate([x, vae.decode_mean(mean)]), columns=len(x))
+    figure.set_figwidth(figure.get_figwidth() + ROW_NAME_INCHES)
     for row, name in ((0, "image"), (len(x), "mean of p(x|z)")):
         figure.axes[row].text(
             -0.15, 0.5, name, ha="right", va="center", transform=figure.axes[row].transAxes
         )
-    return figure
+    return _finished(figure)  # once more, with room for the names
 
 
-def latent_scatter(z, labels, ax=None):
-    """Draw points of a latent plane, coloured by label, each digit's name at its median.
+def latent_scatter(z, labels=None, ax=None):
+    """Draw points of a latent plane, coloured by label, each label's name at its median.
 
-    Names that would cover each other stand beside it.
+    Names that would cover each other stand beside it. Digits have the colours of `DIGIT_COLORS`,
+    other labels those in turn, more than ten labels a colour map's.
 
     Args:
         z: points, shape `(n, 2)`.
-        labels: integers 0 to 9, shape `(n,)`.
+        labels: one for each point, shape `(n,)`: integers, strings, booleans; or None.
         ax: axes to draw on; a new figure if None.
 
     Returns:
         The Matplotlib `Figure`.
 
     Raises:
-        ValueError: if the points are not in a plane.
+        ValueError: if the points are not in a plane, or the labels not one for each.
     """
-    z, labels = np.asarray(z), np.asarray(labels)
+    z = np.asarray(z)
     if z.ndim != 2 or z.shape[1] != 2:
         raise ValueError(
             f"z must have the shape (n, 2) to be drawn in a plane. Received: {z.shape}"
         )
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 5.5))
+    ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
+    points = {"s": 4, "alpha": 0.5, "lw": 0, "rasterized": True}
+    if labels is None:
+        ax.scatter(*z.T, **points)
+        return _finished(ax.figure)
+    labels = np.asarray(labels)
+    if labels.shape != z.shape[:1]:
+        raise ValueError(
+            f"labels must be one for each of the {len(z)} points, shape ({len(z)},); one-hot rows "
+            f"become labels by argmax(axis=1). Received: shape {labels.shape}"
+        )
     names = np.unique(labels)
-    medians = np.array([np.median(z[labels == digit], axis=0) for digit in names])
+    medians = np.array([np.median(z[labels == name], axis=0) for name in names])
     side = min(ax.get_window_extent().size) / ax.figure.dpi
     room = NAME_INCHES / side * np.ptp(z, axis=0).max()
-    for digit, place in zip(names, _apart(medians, room)):
-        points = {"s": 4, "alpha": 0.5, "lw": 0, "color": DIGIT_COLORS[digit]}
-        ax.scatter(*z[labels == digit].T, **points, label=str(digit), rasterized=True)
-        ax.text(*place, str(digit), ha="center", va="center", weight="bold", path_effects=HALO)
-    ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
-    legend = ax.legend(title="digit", markerscale=4, loc="center left", bbox_to_anchor=(1, 0.5))
+    for name, color, place in zip(names, _colors(names), _apart(medians, room)):
+        ax.scatter(*z[labels == name].T, **points, color=color, label=str(name))
+        ax.text(*place, str(name), ha="center", va="center", weight="bold", path_effects=HALO)
+    title = "digit" if _are_digits(names) else "label"
+    columns = -(-len(names) // 20)
+    style = {"markerscale": 4, "loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    legend = ax.legend(title=title, ncols=columns, **style)
     for handle in legend.legend_handles:
         handle.set_alpha(1)
     return _finished(ax.figure)
+
+
+def _colors(names):
+    """Return a colour for each name, a digit's own if all are digits."""
+    if _are_digits(names):
+        return [DIGIT_COLORS[digit] for digit in names]
+    if len(names) <= len(DIGIT_COLORS):
+        return DIGIT_COLORS
+    return plt.get_cmap("turbo")(np.linspace(0, 1, len(names)))
+
+
+def _are_digits(names):
+    return names.dtype.kind in "iu" and bool(np.isin(names, range(10)).all())
 
 
 def _apart(places, least):

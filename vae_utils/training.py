@@ -1,61 +1,67 @@
 """The tuned recipe that trains a VAE in seconds, and a cache of models trained with it."""
 
-import gc
+from vae_utils import quiet  # noqa: F401, before Keras
+
+# isort: split
 import hashlib
 import json
+import math
 import shutil
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
-from vae_utils import cache, losses, models, notebook
-
-gc.freeze()  # what TensorFlow has brought along stays, so collecting need not look at it
+from vae_utils import cache, data, losses, models, notebook, replicas
 
 BATCH_SIZE = 200
 PEAK_LEARNING_RATE = 6e-3
 STEPS_PER_EXECUTION = 20
+DIVERGED = 1e6  # no weight of a sane network is as large
 
 
-def batches(levels, batch_size=BATCH_SIZE, seed=None):
-    """Return shuffled batches of float images that read from grey levels in memory.
+def batches(images, batch_size=BATCH_SIZE, seed=None, likelihood="bernoulli"):
+    """Return shuffled batches of float images that read from an array in memory.
 
-    Only one batch at a time exists as floats: the images themselves stay uint8.
+    Each epoch holds every image once, in batches of sizes as even as possible. Only one batch at a
+    time is scaled: the images themselves stay what they are, uint8 for one.
 
     Args:
-        levels: grey levels, uint8, shape `(n, height, width, channels)`.
-        batch_size: images per batch, at most n; a smaller rest is left out of each epoch.
+        images: uint8 grey levels (to be divided by 255), booleans, or floats, which are pixels
+            already; shape `(n, height, width, channels)`.
+        batch_size: most images per batch.
         seed: integer that makes the order repeatable, or None.
+        likelihood: "bernoulli" for pixels in [0, 1], "gaussian" for any finite ones.
 
     Returns:
-        A `tf.data.Dataset` of float32 batches in [0, 1], in a new order each epoch.
+        A `tf.data.Dataset` of float32 batches, in a new order each epoch.
 
     Raises:
-        ValueError: if `batch_size` is larger than the number of images.
+        ValueError: if there is no image, `batch_size` is not positive, or as `data.full_scale`.
     """
-    if not 0 < batch_size <= len(levels):
+    if not (models.is_positive_integer(batch_size) and len(images)):
         raise ValueError(
-            f"batch_size must lie between 1 and the {len(levels)} images. "
-            f"Received: batch_size={batch_size}"
+            "batch_size must be a positive integer, with images to fill it. "
+            f"Received: batch_size={batch_size!r}, {len(images)} images"
         )
-    gc.collect()  # earlier models are cycles, which Python would free much later
-    levels = tf.constant(levels)
-    steps = len(levels) // batch_size
+    scale = data.full_scale(images, likelihood)
+    images = tf.constant(images)
+    count, steps = len(images), math.ceil(len(images) / batch_size)
 
     def shuffled_rows(number):  # all at once: row by row costs more than the images themselves
-        rows = tf.random.experimental.stateless_shuffle(tf.range(len(levels)), [number, 0])
-        rows = tf.reshape(rows[: steps * batch_size], (steps, batch_size))
-        return tf.data.Dataset.from_tensor_slices(rows)
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), [number, 0])
+        steps_of_epoch = tf.data.Dataset.range(steps)
+        return steps_of_epoch.map(lambda i: order[i * count // steps : (i + 1) * count // steps])
 
-    def to_images(rows):
-        return tf.cast(tf.gather(levels, rows), "float32") / 255
+    def to_pixels(rows):
+        return tf.cast(tf.gather(images, rows), "float32") / scale
 
     numbers = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
     rows = numbers.flat_map(shuffled_rows).apply(tf.data.experimental.assert_cardinality(steps))
-    return rows.map(to_images).prefetch(tf.data.AUTOTUNE)
+    return rows.map(to_pixels).prefetch(tf.data.AUTOTUNE)
 
 
 def warm_up_and_decay(peak, steps):
@@ -83,17 +89,29 @@ def prepare(vae, images, epochs, learning_rate=PEAK_LEARNING_RATE):
         images: what it will be fitted to, `batches` of images.
         epochs: number of passes over them.
         learning_rate: the schedule's peak.
+
+    Raises:
+        ValueError: if it is not known how many batches there are.
     """
+    if isinstance(images, tf.data.Dataset) and images.cardinality() < 0:
+        raise ValueError(
+            "The learning rate is planned for a known number of steps. End the data set with "
+            ".apply(tf.data.experimental.assert_cardinality(steps)), an endless one with "
+            f".take(steps) before. Received: a cardinality of {images.cardinality()}"
+        )
+    replicas = vae.distribute_strategy.num_replicas_in_sync
     vae.compile(
         keras.optimizers.Adam(warm_up_and_decay(learning_rate, len(images) * epochs)),
-        steps_per_execution=min(STEPS_PER_EXECUTION, len(images)),
+        # Keras takes several steps at once on a single replica only.
+        steps_per_execution=1 if replicas > 1 else min(STEPS_PER_EXECUTION, len(images)),
     )
 
 
 def train(
     vae,
-    digits,
+    images,
     epochs=10,
+    validation=None,
     *,
     batch_size=BATCH_SIZE,
     learning_rate=PEAK_LEARNING_RATE,
@@ -103,13 +121,17 @@ def train(
 ):
     """Compile and fit a VAE with the book's recipe, held-out images watched along the way.
 
-    `prepare`, then `fit` on shuffled `batches` with the validation part as validation data.
+    `prepare`, then `fit` on shuffled `batches`. A training whose loss is no longer finite ends as
+    with Keras's `TerminateOnNaN`: callbacks finish their work, so that `EarlyStopping` gives the
+    best weights back where it kept them. Then comes the error.
 
     Args:
         vae: a `models.VAE`.
-        digits: a `data.Digits`.
+        images: a `data.Digits`, an array as `batches` takes it, or a `tf.data.Dataset` of batches.
         epochs: number of passes over the training images.
-        batch_size: images per gradient step.
+        validation: held-out images to watch, of any of these kinds but the first. None for the
+            validation part of the digits, and for nothing otherwise.
+        batch_size: most images per gradient step; a data set has its own.
         learning_rate: the schedule's peak.
         callbacks: further Keras callbacks.
         backup_dir: folder in which each finished epoch is kept; a call with the same folder and
@@ -117,28 +139,78 @@ def train(
         progress: whether to show a progress bar.
 
     Returns:
-        Keras's `History`: `loss`, `reconstruction`, `kl` and the same with `val_`, nats per image.
+        Keras's `History`: `loss`, `reconstruction`, `kl`, where layers have losses of their own
+        `regularization`, and the same with `val_`, nats per image.
 
     Raises:
-        ValueError: as `batches` and `models.VAE.fit`.
-        FloatingPointError: as `models.VAE.fit`.
+        ValueError: for images that the model cannot take, and as `batches` and `prepare`.
+        FloatingPointError: if the loss became NaN or infinite, once the training has ended.
     """
-    images = batches(digits.train_levels, batch_size)
+    if isinstance(images, data.Digits):
+        validation = images.x_validation if validation is None else validation
+        images = images.train_levels
+    if not isinstance(images, tf.data.Dataset):
+        vae.check_shape(np.shape(images))
+        images = batches(images, batch_size, likelihood=vae.likelihood)
+    if not (validation is None or isinstance(validation, tf.data.Dataset)):
+        vae.check_shape(np.shape(validation))
+        scale = data.full_scale(validation, vae.likelihood)
+        validation = np.divide(validation, scale, dtype=np.float32)
     prepare(vae, images, epochs, learning_rate)
-    callbacks = list(callbacks)
+    stop = StopOnNaN()
+    callbacks = [*callbacks, stop]
     if progress:
         callbacks.append(progress_bar(vae.name, epochs))
     if backup_dir is not None:
         callbacks.append(keras.callbacks.BackupAndRestore(backup_dir))
-    return vae.fit(
-        images,
-        epochs=epochs,
-        validation_data=digits.x_validation,
-        validation_batch_size=1000,
-        callbacks=callbacks,
-        shuffle=False,  # `batches` has done it
-        verbose=0,
-    )
+    try:
+        history = vae.fit(
+            images,
+            epochs=epochs,
+            validation_data=validation,
+            validation_batch_size=vae.rows_at_once(),
+            callbacks=callbacks,
+            shuffle=False,  # `batches` has done it
+            verbose=0,
+        )
+    except KeyboardInterrupt:  # the traceback through TensorFlow would fill pages
+        raise KeyboardInterrupt("The training was interrupted.") from None
+    if stop.reason:
+        raise FloatingPointError(stop.reason)
+    return history
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """End the training as soon as a loss is NaN or infinite; `reason` says what to try."""
+
+    reason = None
+    epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._check(logs, f"in epoch {self.epoch + 1}, batch {batch + 1}")
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._check(logs, f"on the validation images in epoch {self.epoch + 1}")
+
+    def _check(self, logs, where):
+        loss = (logs or {}).get("loss", 0.0)
+        if self.reason or math.isfinite(loss):
+            return
+        if all(np.all(np.abs(w) < DIVERGED) for w in self.model.get_weights()):
+            cause = (
+                "The weights have stayed within bounds, so look at what went in: pixels outside "
+                "[0, 1]? Or the logarithm of a negative number in a loss of your own?"
+            )
+        else:
+            cause = (
+                "The weights have diverged: try a smaller learning rate, a warm-up, or "
+                "clipnorm=1.0 in the optimizer."
+            )
+        self.reason = f"The loss became {loss} {where}. {cause}"
+        self.model.stop_training = True
 
 
 def progress_bar(name, epochs):
@@ -160,7 +232,9 @@ def progress_bar(name, epochs):
     return bar
 
 
-def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
+def load_or_train(
+    architecture, images, latent_dim=2, *, epochs=10, seed=0, likelihood=None, beta=1.0
+):
     """Return a VAE trained by `train`: from the local cache, or trained now and cached.
 
     The cache entry depends on the data, the network, the recipe, Keras's version and the code of
@@ -169,9 +243,8 @@ def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
     either way.
 
     Args:
-        architecture, latent_dim: as `models.build_vae`.
-        digits: a `data.Digits`.
-        epochs: as `train`.
+        architecture, latent_dim, likelihood, beta: as `models.build_vae`.
+        images, epochs: as `train`. Of a `tf.data.Dataset` one pass is read to recognize it.
         seed: integer from which weights, order and noise follow.
 
     Returns:
@@ -180,14 +253,15 @@ def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
     Raises:
         ValueError, FloatingPointError: as `models.build_vae` and `train`.
     """
-    key = _key(architecture, digits.fingerprint, latent_dim, epochs, seed)
+    network = (architecture, latent_dim, _image_shape(images), likelihood, beta, seed)
+    key = _key(_fingerprint(images), network, epochs)
     folder = cache.directory()
     backup_dir = folder / f"unfinished-{key}"
 
     def trained(backup_dir):
         keras.utils.set_random_seed(seed)
-        vae = models.build_vae(architecture, latent_dim, digits.train_levels.shape[1:], seed=seed)
-        train(vae, digits, epochs, backup_dir=backup_dir)
+        vae = models.build_vae(*network)
+        train(vae, images, epochs, backup_dir=backup_dir)
         return vae
 
     def make():
@@ -210,9 +284,26 @@ def load_or_train(architecture, digits, latent_dim=2, *, epochs=10, seed=0):
     return vae
 
 
+def _image_shape(images):
+    if isinstance(images, tf.data.Dataset):
+        return tuple(images.element_spec.shape[1:])
+    return np.shape(images.train_levels if isinstance(images, data.Digits) else images)[1:]
+
+
+def _fingerprint(images):
+    """Return a digest of the images; of a data set's, whatever their order."""
+    if isinstance(images, data.Digits):
+        return images.fingerprint
+    if not isinstance(images, tf.data.Dataset):
+        images = np.ascontiguousarray(images)
+        return hashlib.sha256(images).hexdigest(), images.dtype.str
+    rows = (row for batch in images.as_numpy_iterator() for row in batch)
+    return sum(int(hashlib.sha256(np.ascontiguousarray(row)).hexdigest(), 16) for row in rows)
+
+
 def _key(*settings):
     """Return a short digest of the settings, the recipe and the code that uses them."""
     digest = hashlib.sha256(repr((keras.__version__, settings)).encode())
-    for source in (losses.__file__, models.__file__, __file__):
+    for source in (losses.__file__, models.__file__, replicas.__file__, __file__):
         digest.update(Path(source).read_bytes())
     return digest.hexdigest()[:16]
