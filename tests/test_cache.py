@@ -2,6 +2,7 @@
 
 import errno
 import os
+import tempfile
 
 import platformdirs
 import pytest
@@ -53,6 +54,14 @@ def test_the_environment_variable_names_the_folder(own_folders):
 def test_without_it_the_platform_decides(monkeypatch):
     monkeypatch.delenv("VAE_UTILS_CACHE")
     assert cache.directory() == platformdirs.user_cache_path("vae_utils")
+
+
+def test_a_user_without_a_home_has_a_folder_among_the_temporary_files(monkeypatch, tmp_path):
+    for name in ("VAE_UTILS_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
+    assert cache.directory() == tmp_path / "vae_utils"
 
 
 def test_a_relative_folder_does_not_follow_the_reader_around(monkeypatch, tmp_path):

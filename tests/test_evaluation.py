@@ -246,7 +246,7 @@ def test_the_numbers_do_not_depend_on_how_much_fits_in_memory(
 ):
     expected = evaluation.log_likelihood(bernoulli, binary, num_samples)
     expected_terms = evaluation.elbo_terms(bernoulli, binary)
-    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(bernoulli, "rows_at_once", lambda network: rows_at_once)
     bound = evaluation.log_likelihood(bernoulli, binary, num_samples)
     np.testing.assert_allclose(bound, expected, rtol=1e-5)
     np.testing.assert_allclose(evaluation.elbo_terms(bernoulli, binary), expected_terms, rtol=1e-5)
@@ -256,7 +256,7 @@ def test_the_numbers_do_not_depend_on_how_much_fits_in_memory(
 def test_no_more_is_decoded_at_once_than_fits_in_memory(
     bernoulli, binary, monkeypatch, num_samples
 ):
-    monkeypatch.setattr(evaluation, "ROWS_AT_ONCE", 11)
+    monkeypatch.setattr(bernoulli, "rows_at_once", lambda network: 11)
     decoded, decoder = [], bernoulli.decoder.call
 
     def counting_decoder(z, **kwargs):

@@ -150,6 +150,52 @@ def test_a_scatter_shows_every_point_in_the_colour_of_its_digit(points):
         np.testing.assert_allclose(text.get_position(), np.median(z[labels == digit], axis=0))
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["cat", "dog"],
+        [False, True],
+        [7, 10, 42],
+        list(range(26)),
+        [f"class {i}" for i in range(40)],
+    ],
+)
+def test_any_labels_have_a_colour_each(names):
+    labels = np.resize(names, 200)
+    z = np.random.default_rng(0).normal(size=(200, 2))
+    ax = plots.latent_scatter(z, labels).axes[0]
+    assert {scatter.get_label() for scatter in ax.collections} == {str(n) for n in np.unique(names)}
+    assert len({tuple(c.get_facecolor()[0, :3]) for c in ax.collections}) == len(names)
+    for scatter in ax.collections:
+        mine = labels.astype(str) == scatter.get_label()
+        np.testing.assert_array_equal(scatter.get_offsets(), z[mine])
+
+
+def test_without_labels_every_point_has_the_same_colour():
+    z = np.random.default_rng(0).normal(size=(20, 2))
+    ax = plots.latent_scatter(z).axes[0]
+    (scatter,) = ax.collections
+    np.testing.assert_array_equal(scatter.get_offsets(), z)
+    assert len(scatter.get_facecolor()) == 1
+    assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize("labels", [np.eye(5), np.zeros((5, 1), int), np.zeros(4, int), 3])
+def test_labels_that_are_not_one_for_each_point_are_refused(labels):
+    with pytest.raises(ValueError, match=r"each of the 5 points.*argmax.*Received: shape \("):
+        plots.latent_scatter(np.zeros((5, 2)), labels)
+
+
+def test_the_names_of_the_rows_are_whole_in_a_saved_figure(plane):
+    for n in (1, 6):
+        figure = plots.reconstructions(plane, np.zeros((n, 4, 6, 1)))
+        figure.canvas.draw()
+        for text in [text for ax in figure.axes for text in ax.texts]:
+            box = text.get_window_extent()
+            assert box.x0 >= 0
+            assert box.x1 <= figure.bbox.x1
+
+
 @pytest.mark.parametrize("size", [(6.5, 5.5), (2.5, 2.9)])
 def test_no_digits_name_covers_anothers(size):
     z = np.random.default_rng(0).normal(size=(1000, 2))  # ten medians near the origin

@@ -3,11 +3,13 @@
 import dataclasses
 import functools
 import re
+import traceback
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from vae_utils import data, losses, models, training
 
@@ -20,11 +22,14 @@ pytestmark = [
 
 @pytest.fixture
 def small():
-    """Return 40 training and 10 test images of 4 × 4 that vary in their grey."""
-    grey = np.random.default_rng(0).integers(30, 226, (50, 1, 1, 1))
+    """Return 40 training, 10 validation and 10 test images of 4 × 4 that vary in their grey."""
+    grey = np.random.default_rng(0).integers(30, 226, (60, 1, 1, 1))
     levels = np.clip(grey + np.arange(16).reshape(4, 4, 1) - 8, 0, 255).astype("uint8")
-    labels = np.arange(50) % 10
-    return data.Digits("grey squares", "memory", levels[:40], labels[:40], levels[40:], labels[40:])
+    labels = np.arange(60) % 10
+    parts = [
+        array[rows] for rows in np.split(np.arange(60), [40, 50]) for array in (levels, labels)
+    ]
+    return data.Digits("grey squares", "memory", *parts)
 
 
 def linear_vae(seed=0):
@@ -87,11 +92,31 @@ def test_the_order_is_new_in_each_epoch_and_never_that_of_the_file(small):
     assert all(rows(order) == rows(orders[0]) for order in orders)
 
 
-def test_a_smaller_rest_is_left_out_and_not_always_the_same(small):
-    pipeline = training.batches(small.train_levels, 15)
-    assert len(pipeline) == 2
-    seen = [rows(np.concatenate(list(pipeline.as_numpy_iterator()))) for _ in range(8)]
-    assert len(set.union(*seen)) > max(len(images) for images in seen)
+@pytest.mark.parametrize(("count", "size"), [(40, 15), (40, 39), (40, 40), (40, 200), (1, 200)])
+def test_sizes_of_batches_are_even_and_nothing_is_left_out(small, count, size):
+    pipeline = training.batches(small.train_levels[:count], size)
+    epoch = list(pipeline.as_numpy_iterator())
+    sizes = [len(batch) for batch in epoch]
+    assert max(sizes) <= size
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == len(pipeline) == -(-count // size)
+    assert rows(np.concatenate(epoch)) == rows(small.x_train[:count])
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float32", "float64"])
+def test_what_is_pixels_already_is_not_scaled_again(small, dtype):
+    images = (small.x_train > 0.4).astype(dtype) if dtype == "bool" else small.x_train.astype(dtype)
+    (epoch,) = training.batches(images, 40).as_numpy_iterator()
+    assert epoch.dtype == np.float32
+    assert rows(epoch) == rows(images.astype("float32"))
+
+
+@pytest.mark.parametrize(
+    "images", [np.array([0, 1], "uint8"), np.array([0.0, 255.0]), np.array([0.5, np.nan])]
+)
+def test_what_is_no_pixels_is_no_batch(images):
+    with pytest.raises(ValueError, match="Pixels must be floats in"):
+        training.batches(np.resize(images, (20, 4, 4, 1)), 10)
 
 
 def test_a_seed_repeats_the_order(small):
@@ -111,10 +136,9 @@ def test_the_random_seed_of_keras_repeats_the_order_too(small):
     np.testing.assert_array_equal(epoch(), epoch())
 
 
-@pytest.mark.parametrize("batch_size", [0, -1, 41])
-def test_a_batch_that_cannot_be_filled_is_refused(small, batch_size):
-    message = f"between 1 and the 40 images. Received: batch_size={batch_size}"
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5])
+def test_a_batch_size_that_is_none_is_refused(small, batch_size):
+    with pytest.raises(ValueError, match=f"positive integer.*Received: batch_size={batch_size}"):
         training.batches(small.train_levels, batch_size)
 
 
@@ -159,13 +183,73 @@ def test_train_returns_both_parts_for_both_splits_and_learns(small):
         np.testing.assert_allclose(parts, curve, rtol=1e-5, atol=1e-4)
 
 
-def test_the_held_out_images_are_the_test_images(small):
-    far = dataclasses.replace(small, test_levels=255 - small.test_levels * 0)
+def test_the_watched_images_are_the_validation_images(small):
+    far = dataclasses.replace(small, validation_levels=255 - small.validation_levels * 0)
     vae = linear_vae()
     history = training.train(vae, far, epochs=1, batch_size=10, learning_rate=1e-6).history
     assert history["val_loss"][0] > history["loss"][0] + 20
-    expected = vae.evaluate(far.x_test, verbose=0)[0]
+    expected = vae.evaluate(far.x_validation, verbose=0)[0]
     assert history["val_loss"][0] == pytest.approx(expected, rel=0.2)
+
+
+def test_the_test_images_are_never_looked_at(small):
+    unseen = dataclasses.replace(small, test_levels=None)
+    training.train(linear_vae(), unseen, 1, progress=False)
+
+
+def as_dataset(images):
+    return tf.data.Dataset.from_tensor_slices(images).batch(10)
+
+
+def ended(images, validation=None, **kwargs):
+    """Return the last logs of a training with full batches, which have no order to differ in."""
+    history = training.train(
+        linear_vae(), images, 20, validation, progress=False, learning_rate=0.02, **kwargs
+    ).history
+    return {name: values[-1] for name, values in history.items()}
+
+
+def test_images_of_ones_own_train_as_digits_do(small):
+    expected = ended(small)
+    assert set(expected) > {"val_loss"}
+    for images in (small.train_levels, small.x_train, small.x_train.astype("float64")):
+        for validation in (small.validation_levels, small.x_validation):
+            assert ended(images, validation) == pytest.approx(expected, rel=1e-4)
+    stream = tf.data.Dataset.from_tensors(small.x_train)
+    held_out = tf.data.Dataset.from_tensors(small.x_validation)
+    assert ended(stream, held_out) == pytest.approx(expected, rel=1e-4)
+    assert set(ended(small.x_train)) == {"loss", "reconstruction", "kl"}
+
+
+def test_a_gaussian_model_learns_standardized_pixels_and_a_bernoulli_model_refuses_them(small):
+    x = (small.x_train - small.x_train.mean()) / small.x_train.std()
+    assert ended(x, x)["val_loss"] < linear_vae_loss(x) - 1
+    keras.utils.set_random_seed(0)
+    bernoulli = models.build_vae("linear", image_shape=(4, 4, 1), likelihood="bernoulli")
+    for images, validation in ((x, None), (small.x_train, x)):
+        with pytest.raises(ValueError, match=r"floats in \[0, 1\].*Received: .*values -"):
+            training.train(bernoulli, images, 1, validation, progress=False)
+
+
+def linear_vae_loss(x):
+    vae = linear_vae()
+    vae.compile()
+    return vae.evaluate(x, verbose=0)[0]
+
+
+def test_images_of_another_shape_are_refused_before_the_training(small):
+    for images, validation in ((small.x_train[:, 1:], None), (small.x_train, small.x_train[0])):
+        with pytest.raises(ValueError, match=r"must have the shape \(n, 4, 4, 1\). Received"):
+            training.train(linear_vae(), images, 1, validation)
+
+
+@pytest.mark.parametrize("change", [lambda s: s.repeat(), lambda s: s.filter(lambda x: True)])
+def test_a_data_set_of_unknown_length_is_refused_with_the_mend(small, change):
+    stream = change(as_dataset(small.x_train))
+    with pytest.raises(ValueError, match="known number of steps.*Received: a cardinality of -"):
+        training.train(linear_vae(), stream, 1)
+    mended = stream.take(4).apply(tf.data.experimental.assert_cardinality(4))
+    training.train(linear_vae(), mended, 1, progress=False)
 
 
 @pytest.mark.parametrize("steps_at_once", [1, 3])
@@ -193,8 +277,63 @@ def test_further_callbacks_are_called(small):
 
 
 def test_a_training_that_diverges_says_what_to_try(small):
-    with pytest.raises(FloatingPointError, match="smaller learning rate"):
+    with pytest.raises(FloatingPointError, match=r"in epoch \d+, batch \d+\. .*diverged.*smaller"):
         training.train(linear_vae(), small, 50, batch_size=10, learning_rate=1e9)
+
+
+class Explode(keras.callbacks.Callback):
+    """Make the learning rate explode in an epoch, and note that the training was ended."""
+
+    ended = False
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 2:
+            self.best = [np.array(weight) for weight in self.model.get_weights()]
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 3:
+            self.model.optimizer.learning_rate = 1e30
+
+    def on_train_end(self, logs=None):
+        self.ended = True
+
+
+def test_a_divergence_gives_the_best_weights_back_and_closes_what_callbacks_opened(
+    small, monkeypatch, tmp_path
+):
+    prepare = training.prepare
+
+    def with_a_rate_that_can_change(vae, images, epochs, learning_rate):
+        prepare(vae, images, epochs, learning_rate)
+        vae.compile(keras.optimizers.Adam(1e-2))
+
+    monkeypatch.setattr(training, "prepare", with_a_rate_that_can_change)
+    explode, log = Explode(), keras.callbacks.CSVLogger(tmp_path / "log.csv")
+    best = keras.callbacks.EarlyStopping("val_loss", patience=9, restore_best_weights=True)
+    vae = linear_vae()
+    with pytest.raises(FloatingPointError, match="in epoch 4, batch .*have diverged"):
+        training.train(vae, small, 9, batch_size=10, callbacks=[explode, best, log])
+    assert explode.ended
+    assert log.csv_file is None or log.csv_file.closed
+    for weight, kept in zip(vae.get_weights(), explode.best):
+        np.testing.assert_array_equal(weight, kept)
+
+
+def test_bad_pixels_in_a_stream_are_named_as_the_cause_and_harm_no_weight(small):
+    x = small.x_train.copy()
+    x[25, 1, 1] = np.nan
+    vae = linear_vae()
+    with pytest.raises(FloatingPointError, match=r"within bounds.* pixels outside"):
+        training.train(vae, as_dataset(x), 2)
+    assert all(np.isfinite(weight).all() for weight in vae.get_weights())
+    with pytest.raises(FloatingPointError, match="on the validation images in epoch 1"):
+        training.train(vae, small.x_train, 2, as_dataset(x))
+
+
+def test_ctrl_c_leaves_a_traceback_of_a_few_lines(small):
+    with pytest.raises(KeyboardInterrupt, match="was interrupted") as caught:
+        training.train(linear_vae(), small, 5, callbacks=[StopBeforeEpoch(1)], progress=False)
+    assert len(traceback.format_exception(caught.value)) < 10
 
 
 def test_a_single_batch_is_enough(small):
@@ -318,6 +457,19 @@ def test_the_network_takes_the_shape_of_the_images(small, trainings):
     assert vae.latent_dim == 3
 
 
+def test_images_of_ones_own_are_recognized_without_labels(small, trainings):
+    for images in (
+        small.train_levels,
+        small.train_levels.copy(),
+        as_dataset(small.x_train),
+        as_dataset(small.x_train[::-1]),  # the same images
+    ):
+        training.load_or_train("linear", images, epochs=1)
+    assert len(trainings) == 2
+    training.load_or_train("linear", as_dataset(small.x_train[:39]), epochs=1)
+    assert len(trainings) == 3
+
+
 @pytest.fixture
 def untrained(monkeypatch):
     """Skip the training itself, and return a list that grows with each."""
@@ -333,12 +485,14 @@ def untrained(monkeypatch):
         {"latent_dim": 3},
         {"epochs": 3},
         {"seed": 1},
+        {"likelihood": "bernoulli"},
+        {"beta": 2.0},
     ],
 )
 def test_each_setting_has_its_own_entry(small, untrained, change):
     settings = {"architecture": "linear", "latent_dim": 2, "epochs": 2, "seed": 0}
     for changed in (settings, settings | change, settings, settings | change):
-        vae = training.load_or_train(digits=small, **changed)
+        vae = training.load_or_train(images=small, **changed)
         assert vae.name == f"{changed['architecture']}_vae"
         assert vae.latent_dim == changed["latent_dim"]
         assert vae.seed == changed["seed"]
@@ -438,7 +592,7 @@ def test_two_processes_that_want_a_model_at_once_train_it_once(run_python, own_f
 
         with np.load({str(own_folders.parent / "small.npz")!r}) as file:
             levels, labels = file["levels"], file["labels"]
-        digits = data.Digits("", "", levels[:30], labels[:30], levels[30:], labels[30:])
+        digits = data.Digits("", "", *(levels[:30], labels[:30]) * 2, levels[30:], labels[30:])
         training.train.__kwdefaults__["batch_size"] = 10
         meet()
         vae = training.load_or_train("linear", digits, epochs=2)

@@ -16,7 +16,10 @@ def directory():
     for a user without a home, it is among the temporary files.
     """
     named = os.environ.get("VAE_UTILS_CACHE")
-    folder = Path(named).absolute() if named else platformdirs.user_cache_path("vae_utils")
+    try:
+        folder = Path(named).absolute() if named else platformdirs.user_cache_path("vae_utils")
+    except RuntimeError:  # the answer of newer versions of platformdirs
+        folder = Path("~")
     return folder if folder.is_absolute() else Path(tempfile.gettempdir()) / "vae_utils"
 
 

@@ -55,12 +55,14 @@ def reconstructions(vae, x):
     """
     mean, _ = vae.encode(x)
     figure = image_grid(np.concatenate([x, vae.decode_mean(mean)]), columns=len(x))
-    figure.set_figwidth(figure.get_figwidth() + ROW_NAME_INCHES)
+    width = figure.get_figwidth() + ROW_NAME_INCHES
+    figure.set_figwidth(width)
+    figure.subplots_adjust(left=ROW_NAME_INCHES / width)
     for row, name in ((0, "image"), (len(x), "mean of p(x|z)")):
         figure.axes[row].text(
             -0.15, 0.5, name, ha="right", va="center", transform=figure.axes[row].transAxes
         )
-    return _finished(figure)  # once more, with room for the names
+    return figure
 
 
 def latent_scatter(z, labels=None, ax=None):
