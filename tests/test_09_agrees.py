@@ -37,8 +37,9 @@ def test_quadrature_gives_the_closed_form_of_the_kl(chapter):
 def test_the_price_of_a_pixel_is_that_of_the_module(chapter, images, architecture):
     vae = models.build_vae(architecture)
     x = images[:5]
-    expected = vae.reconstruction_term(x, np.full_like(x, 0.7))
-    price = chapter["price"](vae, x, 0.7).sum(axis=(1, 2, 3))
+    output = np.full_like(x, 0.7)
+    expected = vae.reconstruction_term(x, output)
+    price = chapter["price"](vae, x, output).sum(axis=(1, 2, 3))
     assert price == pytest.approx(np.asarray(expected), rel=1e-5)
 
 
