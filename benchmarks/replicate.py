@@ -4,9 +4,10 @@ Usage: python benchmarks/replicate.py [--seeds 5] [--output FILE] [NOTEBOOK …]
 
 Runs every chapter with several seeds, on MNIST and on the bundled digits, two kernels at a time.
 From each run come the numbers that the prose quotes (`notebook.glue`) and, for each cell with a
-sentence `verdict` in its metadata, whether its asserts held. A run is kept in the cache until the
-code of its chapter or of `vae_utils` changes, so Ctrl-C or a crash costs at most the runs that were
-under way. The table is the book's page "With another seed?".
+sentence `verdict` in its metadata, whether its asserts held. A run ends with the last of these
+cells: what follows are solutions of exercises, which every test run executes. It is kept in the
+cache until its code or that of `vae_utils` changes, so Ctrl-C or a crash costs at most the runs
+that were under way. The table is the book's page "With another seed?".
 
 Exits with an error if a run stopped, or if a verdict failed in more than one run of ten.
 """
@@ -46,6 +47,14 @@ def chapters():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
     pages = (ROOT / f"{page['file']}.ipynb" for part in toc["parts"] for page in part["chapters"])
     return [path for path in pages if path.exists()]
+
+
+def read(path):
+    """Return the notebook up to the last cell that quotes a number or asserts a verdict."""
+    notebook = nbformat.read(path, as_version=4)
+    counts = ["verdict" in cell.metadata or "glue(" in cell.source for cell in notebook.cells]
+    notebook.cells = notebook.cells[: len(counts) - counts[::-1].index(True)]
+    return notebook
 
 
 def digest(notebook):
@@ -88,7 +97,7 @@ def environment(source, nowhere):
 
 def run(path, source, seed):
     """Run a chapter; return its seconds, the numbers quoted, the verdicts, and what stopped it."""
-    notebook = with_seed(nbformat.read(path, as_version=4), seed)
+    notebook = with_seed(read(path), seed)
     folder = {"metadata": {"path": str(path.parent)}}
     client = NotebookClient(notebook, timeout=TIMEOUT_SECONDS, resources=folder)
     start, stopped = time.perf_counter(), None
@@ -120,7 +129,7 @@ def verdicts(notebook):
 def kept_run(job):
     """Return the job and its run: from the cache, else run now, and kept unless it stopped."""
     path, source, seed = job
-    key = digest(nbformat.read(path, as_version=4))
+    key = digest(read(path))
     kept = cache.directory() / "replication" / f"{path.stem}-{source.split()[0]}-{seed}-{key}.json"
     if kept.exists():
         return job, json.loads(kept.read_text())

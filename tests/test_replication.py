@@ -106,12 +106,13 @@ def test_a_kernel_sees_the_images_that_its_source_has(replicated):
 
 def test_a_change_of_code_or_verdict_runs_anew_and_a_change_of_text_does_not(toy):
     def digest(cells, text=TEXT):
-        notebook = nbformat.read(toy(cells), as_version=4)
+        notebook = replicate.read(toy(cells))
         notebook.cells[0].source = text
         return replicate.digest(notebook)
 
     assert digest(CELLS) == digest(CELLS, "# Another title")
-    assert digest(CELLS) != digest([*CELLS, ("print(SEED)", {})])
+    assert digest(CELLS) != digest([("print(SEED)", {}), *CELLS])
+    assert digest(CELLS) == digest([*CELLS, ("print('a solution')", {})])
     assert digest(CELLS) != digest([*CELLS[:2], (CELLS[2][0], {"verdict": "Another claim."})])
 
 
