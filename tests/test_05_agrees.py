@@ -15,6 +15,7 @@ from vae_utils import evaluation, models, plots
 CHAPTER = "05_latent_plot"
 BOOK = Path(__file__).parent.parent / "book"
 SOURCES = {c.id: c.source for c in nbformat.read(BOOK / f"{CHAPTER}.ipynb", as_version=4).cells}
+FUNCTIONS = ("imports", "seed", "points-to-prior", "whitening", "active-by-hand")
 COUNT = 400
 
 
@@ -22,7 +23,7 @@ COUNT = 400
 def chapter(chapter_code):
     """The chapter's functions, and its first figures drawn with codes made up here."""
     random = np.random.default_rng(0)
-    namespace = chapter_code(CHAPTER, "imports", "seed", "points-to-prior", "active-by-hand")
+    namespace = chapter_code(CHAPTER, *FUNCTIONS)
     labels = random.permutation(np.arange(COUNT) % 10)
     namespace |= {
         "mean": random.normal(size=(COUNT, 2)),
