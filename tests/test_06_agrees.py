@@ -12,13 +12,14 @@ from scipy.special import expit
 from vae_utils import models
 
 CHAPTER = "06_generation"
-CELLS = ("imports", "seed", "encode-training", "straight", "textbook-slerp", "slerp", "nearest")
-MORE = ("frechet", "frechet-of-features", "drawing", "share-seen", "temperature-measure")
+CELLS = ("imports", "seed", "encode-training", "straight", "textbook-slerp", "slerp")
+MEMORY = ("squared-distances", "nearest", "share-nearer", "share-seen")
+MORE = ("frechet", "frechet-of-features", "drawing", "temperature-measure")
 
 
 @pytest.fixture(scope="module")
 def chapter(chapter_code):
-    return chapter_code(CHAPTER, *CELLS, *MORE)
+    return chapter_code(CHAPTER, *CELLS, *MEMORY, *MORE)
 
 
 def test_decode_mean_is_the_sigmoid_of_the_logits():
