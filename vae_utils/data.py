@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_utils import cache
+from vae_utils.checks import require
 
 SOURCES = ("auto", "mnist", "bundled")
 PARTS = ("train", "validation", "test")
@@ -107,7 +108,7 @@ def full_scale(images, likelihood="bernoulli"):
     low, high = (images.min(), images.max()) if images.size else (0, 0)
     if images.dtype == np.uint8 and high != 1:
         return 255
-    if images.dtype.kind in "fb" and are_pixels(np.array([low, high]), likelihood).all():
+    if images.dtype.kind in "fb" and np.all(are_pixels(np.array([low, high]), likelihood)):
         return 1
     mend = "Grey levels of 0 to 255 are divided by 255, or passed as uint8."
     if images.dtype == np.uint8:
@@ -124,8 +125,9 @@ def full_scale(images, likelihood="bernoulli"):
 
 def are_pixels(x, likelihood="bernoulli"):
     """Return for each number whether a pixel can have this value: booleans of the same shape."""
-    limit = 1.0 if likelihood == "bernoulli" else np.finfo(np.float32).max
-    return (x >= (0 if likelihood == "bernoulli" else -limit)) & (x <= limit)
+    finite = np.finfo(np.float32)
+    low, high = (0, 1) if likelihood == "bernoulli" else (finite.min, finite.max)
+    return (x >= low) & (x <= high)
 
 
 def to_unit_interval(images):
@@ -156,19 +158,15 @@ def load_digits(source="auto"):
         FileNotFoundError: `MNIST_NPZ` names no file.
         ConnectionError: with "mnist", if no copy is on this machine and none can be downloaded.
     """
-    if source not in SOURCES:
-        raise ValueError(f"source must be one of {SOURCES}. Received: source={source!r}")
-    if source == "bundled":
+    require(source in SOURCES, f"source must be one of {SOURCES}.", f"{source=}")
+    try:
+        digits = _bundled_digits() if source == "bundled" else _mnist()
+    except ConnectionError as error:
+        if source == "mnist":
+            raise
+        notice = f"{error} The bundled digits are used instead."
+        print(textwrap.fill(notice, 80, break_on_hyphens=False))
         digits = _bundled_digits()
-    else:
-        try:
-            digits = _mnist()
-        except ConnectionError as error:
-            if source == "mnist":
-                raise
-            notice = f"{error} The bundled digits are used instead."
-            print(textwrap.fill(notice, 80, break_on_hyphens=False))
-            digits = _bundled_digits()
     print(digits)
     return digits
 
@@ -198,20 +196,20 @@ def _downloaded_mnist():
 
     In a thread, since a connection that drips can be left, but not ended, at a set time.
     """
-    got = []
+    got = [f"it took more than {DOWNLOAD_SECONDS} s"]
 
     def download():
         try:
             with urllib.request.urlopen(MNIST_URL, timeout=STALLED_SECONDS) as response:
-                got.append(response.read())
+                got[0] = response.read()
         except Exception as error:  # whatever a network makes its reader raise
-            got.append(error)
+            got[0] = error
 
     print(f"MNIST is downloaded, 11 MB, in at most {DOWNLOAD_SECONDS} s.", flush=True)
     thread = threading.Thread(target=download, daemon=True)
     thread.start()
     thread.join(DOWNLOAD_SECONDS)
-    content = got[0] if got else f"it took more than {DOWNLOAD_SECONDS} s"
+    content = got[0]
     if isinstance(content, bytes):
         if hashlib.sha256(content).hexdigest() == MNIST_SHA256:
             return content
@@ -250,28 +248,26 @@ def _arrays(file, parts=PARTS):
 def _mnist_from(arrays, origin, file):
     """Return the arrays as `Digits`, or raise a `ValueError` that says which is wrong, and how."""
 
-    def require(true, key, wanted):
-        if not true:
-            got = f"dtype {arrays[key].dtype}, shape {arrays[key].shape}"
-            if arrays[key].size and arrays[key].dtype.kind in "iuf":
-                got += f", values {arrays[key].min()} to {arrays[key].max()}"
-            raise ValueError(f"{file}: {key} must be {wanted}. Received: {got}. {GET_MNIST}")
+    def require_array(fits, key, wanted):
+        array = arrays[key]
+        got = f"dtype {array.dtype}, shape {array.shape}"
+        if array.size and array.dtype.kind in "iuf":
+            got += f", values {array.min()} to {array.max()}"
+        require(fits, f"{file}: {key} must be {wanted}.", f"{got}. {GET_MNIST}")
 
     for part, least in (("train", 2), ("test", 1)):
         images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        size = (IMAGE_SIZE, IMAGE_SIZE)
-        whole = images.dtype == np.uint8 and images.ndim == 3 and images.shape[1:] == size
+        fits = images.dtype == np.uint8 and images.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE)
         wanted = f"uint8 images of shape (n, 28, 28), n >= {least}"
-        require(whole and len(images) >= least, f"x_{part}", wanted)
-        matching = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
-        require(matching, f"y_{part}", f"{len(images)} integer labels, one for each image")
-        in_range = labels.min() >= 0 and labels.max() <= 9
-        require(in_range, f"y_{part}", "labels from 0 to 9")
+        require_array(fits and len(images) >= least, f"x_{part}", wanted)
+        fits = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
+        require_array(fits, f"y_{part}", f"{len(images)} integer labels, one for each image")
+        fits = labels.min() >= 0 and labels.max() <= 9
+        require_array(fits, f"y_{part}", "labels from 0 to 9")
     for kind in "xy":
-        whole = arrays.pop(f"{kind}_train")
+        whole = arrays[f"{kind}_train"]
         held_out = max(len(whole) // VALIDATION_SHARE, 1)
-        arrays[f"{kind}_train"] = whole[:-held_out]
-        arrays[f"{kind}_validation"] = whole[-held_out:]
+        arrays[f"{kind}_train"], arrays[f"{kind}_validation"] = np.split(whole, [-held_out])
     return _shuffled("MNIST", origin, arrays)
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 from scipy.special import logsumexp
 
-from vae_utils import losses, models
+from vae_utils import losses
+from vae_utils.checks import is_positive_integer, require
 
 
 def elbo_terms(vae, x, seed=0):
@@ -60,10 +61,8 @@ def log_likelihood(vae, x, num_samples=64, seed=0):
     Raises:
         ValueError: as `elbo_terms`, or if `num_samples` is not a positive integer.
     """
-    if not models.is_positive_integer(num_samples):
-        raise ValueError(
-            f"num_samples must be a positive integer. Received: num_samples={num_samples!r}"
-        )
+    valid = is_positive_integer(num_samples)
+    require(valid, "num_samples must be a positive integer.", f"{num_samples=}")
     mean, log_var = vae.encode(x)
     noise = np.random.default_rng(seed)
     bounds = []

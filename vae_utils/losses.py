@@ -10,6 +10,8 @@ import math
 
 from keras import ops
 
+from vae_utils.checks import require
+
 
 def gaussian_kl(mean, log_var):
     """KL(N(mean, e^log_var) ‖ N(0, I)) of a diagonal Gaussian from the standard normal prior.
@@ -80,8 +82,6 @@ def _require_same_shape(**tensors):
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     (first, a), (second, b) = shapes.items()
     known = [(m, n) for m, n in zip(a, b) if isinstance(m, int) and isinstance(n, int)]
-    if len(a) != len(b) or any(m != n for m, n in known):
-        raise ValueError(
-            f"{first} and {second} must have the same shape. Received: {first} of shape {a}, "
-            f"{second} of shape {b}"
-        )
+    same = len(a) == len(b) and all(m == n for m, n in known)
+    received = f"{first} of shape {a}, {second} of shape {b}"
+    require(same, f"{first} and {second} must have the same shape.", received)

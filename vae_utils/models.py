@@ -10,12 +10,15 @@ import numpy as np
 from keras import layers, ops
 
 from vae_utils import data, losses, replicas
+from vae_utils.checks import is_positive_integer, require
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 MOST_ROWS_AT_ONCE = 1024
 NUMBERS_AT_ONCE = MOST_ROWS_AT_ONCE * 28 * 28 * 32  # in the widest layer: 100 MB
-ACTIVATION_LAYERS = (layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU, layers.Softmax)
-ACTIVATION_OPERATIONS = ("Sigmoid", "HardSigmoid", "Softmax", "Softplus", "Relu", "Tanh")
+ACTIVATIONS = (
+    "ELU", "HardSigmoid", "LeakyReLU", "PReLU", "ReLU", "Relu", "Sigmoid", "Softmax", "Softplus",
+    "Tanh",
+)  # fmt: skip
 PIXEL_LOG_VAR_START = keras.initializers.Constant(-3.0)  # about the variance of MNIST's pixels
 
 
@@ -82,10 +85,9 @@ class VAE(keras.Model):
 
     def __init__(self, encoder, decoder, likelihood="bernoulli", beta=1.0, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if likelihood not in LIKELIHOODS:
-            raise ValueError(
-                f"likelihood must be one of {LIKELIHOODS}. Received: likelihood={likelihood!r}"
-            )
+        require(
+            likelihood in LIKELIHOODS, f"likelihood must be one of {LIKELIHOODS}.", f"{likelihood=}"
+        )
         if likelihood == "bernoulli":
             _require_logits(decoder)
         self.latent_dim = decoder.input_shape[-1]
@@ -141,11 +143,7 @@ class VAE(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         """Return the loss, averaged over the batch, and record its parts."""
-        if y is not None or sample_weight is not None:
-            raise ValueError(
-                "A VAE learns from images alone: call fit(x) or evaluate(x), with a data set of x, "
-                "not of (x, y). Received: targets or sample weights as well"
-            )
+        _require_images_alone(y, sample_weight)
         reconstruction = self.reconstruction_term(ops.cast(x, "float32"), y_pred["logits"])
         kl = losses.gaussian_kl(y_pred["mean"], y_pred["log_var"])
         self.reconstruction_tracker.update_state(reconstruction)
@@ -160,16 +158,27 @@ class VAE(keras.Model):
 
     def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
         """As `keras.Model.compile`, for an optimizer and all that does not concern the loss."""
-        if loss is not None or metrics is not None:
-            raise ValueError(
-                "A VAE brings its own loss, the negative ELBO, and logs its parts: compile it with "
-                f"an optimizer only. Received: loss={loss!r}, metrics={metrics!r}"
-            )
+        require(
+            loss is None and metrics is None,
+            "A VAE brings its own loss, the negative ELBO, and logs its parts: compile it with an "
+            "optimizer only.",
+            f"{loss=}, {metrics=}",
+        )
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)  # not in `fit`, which may fail halfway
 
     def compile_from_config(self, config):
         self.compile(**keras.saving.deserialize_keras_object(config))
+
+    def fit(self, *args, sample_weight=None, **kwargs):
+        """As `keras.Model.fit`, which would drop sample weights without a word."""
+        _require_images_alone(sample_weight)
+        return super().fit(*args, **kwargs)
+
+    def evaluate(self, *args, sample_weight=None, **kwargs):
+        """As `keras.Model.evaluate`; see `fit`."""
+        _require_images_alone(sample_weight)
+        return super().evaluate(*args, **kwargs)
 
     def encode(self, x):
         """Return the approximate posterior of images as NumPy arrays.
@@ -199,40 +208,38 @@ class VAE(keras.Model):
             ValueError: for points of the wrong shape.
         """
         z = np.asarray(z, "float32")
-        if z.ndim != 2 or z.shape[1] != self.latent_dim or not len(z):
-            raise ValueError(
-                f"z must have the shape (n, {self.latent_dim}), n > 0. "
-                f"Received: z of shape {z.shape}"
-            )
+        fits = z.ndim == 2 and z.shape[1] == self.latent_dim and len(z)
+        wanted = f"z must have the shape (n, {self.latent_dim}), n > 0."
+        require(fits, wanted, f"z of shape {z.shape}")
         return self._in_batches(self.decoder, z)[0]
 
     def decode_mean(self, z):
         """Return the mean image of p(x|z), pixels in [0, 1] if Bernoulli; shapes as in `decode`."""
-        logits = self.decode(z)
+        outputs = self.decode(z)
         if self.likelihood == "gaussian":
-            return logits
-        return ops.convert_to_numpy(ops.sigmoid(logits))
+            return outputs
+        return ops.convert_to_numpy(ops.sigmoid(outputs))
 
     def check_images(self, x):
         """Raise a `ValueError` unless `x` is an array of images that this model can take."""
         self.check_shape(getattr(x, "shape", ()))
-        if data.full_scale(x, self.likelihood) != 1:
-            raise ValueError(
-                "Grey levels up to 255 are divided by 255 first, as data.to_unit_interval does. "
-                f"Received: dtype {x.dtype}"
-            )
+        scaled = data.full_scale(x, self.likelihood) == 1
+        wanted = "Grey levels up to 255 are divided by 255 first, as data.to_unit_interval does."
+        require(scaled, wanted, f"dtype {x.dtype}")
 
     def check_shape(self, shape):
+        """The same for a shape, of which a part may be unknown (None)."""
         shape = tuple(shape)
         fits = all(None in (a, b) or a == b for a, b in zip(shape[1:], self.image_shape))
-        if len(shape) != 4 or not fits or shape[0] == 0:
-            wanted = ", ".join(str(size) for size in self.image_shape)
-            raise ValueError(f"Images must have the shape (n, {wanted}). Received: shape {shape}")
+        wanted = f"Images must have the shape (n, {', '.join(map(str, self.image_shape))})."
+        require(len(shape) == 4 and fits and shape[0] != 0, wanted, f"shape {shape}")
 
     def rows_at_once(self, network=None):
         """Return how many rows a network, or all of the VAE, computes at once in some 100 MB."""
-        networks = (network,) if network else (self.encoder, self.decoder)
-        widest = max(map(_widest, networks))
+        networks = [network] if network else [self.encoder, self.decoder]
+        operations = [operation for network in networks for operation in _operations(network)]
+        tensors = keras.tree.flatten([operation.output for operation in operations])
+        widest = max(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in tensors)
         return min(max(NUMBERS_AT_ONCE // widest, 1), MOST_ROWS_AT_ONCE)
 
     def _in_batches(self, network, rows):
@@ -270,12 +277,7 @@ class MeanOverBatch(keras.losses.Loss):
 
 
 def build_vae(
-    architecture,
-    latent_dim=2,
-    image_shape=(28, 28, 1),
-    likelihood=None,
-    beta=1.0,
-    seed=None,
+    architecture, latent_dim=2, image_shape=(28, 28, 1), likelihood=None, beta=1.0, seed=None
 ):
     """Build one of the book's three networks, untrained and not yet compiled.
 
@@ -297,19 +299,12 @@ def build_vae(
         ValueError: for an argument outside of what is said above.
     """
     builders = {"conv": _conv_networks, "dense": _dense_networks, "linear": _linear_networks}
-    if architecture not in builders:
-        raise ValueError(
-            f"architecture must be one of {tuple(builders)}. "
-            f"Received: architecture={architecture!r}"
-        )
-    if not is_positive_integer(latent_dim):
-        raise ValueError(
-            f"latent_dim must be a positive integer. Received: latent_dim={latent_dim!r}"
-        )
-    if np.shape(image_shape) != (3,) or not all(map(is_positive_integer, image_shape)):
-        raise ValueError(
-            f"image_shape must be (height, width, channels). Received: image_shape={image_shape!r}"
-        )
+    wanted = f"architecture must be one of {tuple(builders)}."
+    require(architecture in builders, wanted, f"{architecture=}")
+    valid = is_positive_integer(latent_dim)
+    require(valid, "latent_dim must be a positive integer.", f"{latent_dim=}")
+    sizes = np.shape(image_shape) == (3,) and all(map(is_positive_integer, image_shape))
+    require(sizes, "image_shape must be (height, width, channels).", f"{image_shape=}")
     latent_dim, image_shape = int(latent_dim), tuple(map(int, image_shape))
     images = keras.Input(image_shape, name="images")
     latents = keras.Input((latent_dim,), name="z")
@@ -330,11 +325,8 @@ def build_vae(
 
 def _conv_networks(images, latents):
     height, width, channels = images.shape[1:]
-    if height % 4 or width % 4:
-        raise ValueError(
-            "The conv network halves the image twice: height and width must be divisible by 4. "
-            f"Received: image_shape={images.shape[1:]}"
-        )
+    wanted = "The conv network halves the image twice: height and width must be divisible by 4."
+    require(height % 4 == width % 4 == 0, wanted, f"image_shape={images.shape[1:]}")
     strided = {"kernel_size": 3, "strides": 2, "padding": "same", "activation": "relu"}
     h = layers.Conv2D(32, **strided)(images)
     h = layers.Conv2D(64, **strided)(h)
@@ -370,54 +362,51 @@ def _to_image(h, image_shape):
     return layers.Reshape(image_shape, dtype="float32", name="logits")(flat)
 
 
+def _require_images_alone(*others):
+    require(
+        all(other is None for other in others),
+        "A VAE learns from images alone: call fit(x) or evaluate(x), with a data set of x, not of "
+        "(x, y).",
+        "targets or sample weights as well",
+    )
+
+
 def _require_that_they_fit(encoder, decoder, latent_dim, image_shape):
-    codes = [tuple(output.shape[1:]) for output in encoder.outputs]
-    if codes != [(latent_dim,)] * 2 or tuple(encoder.input_shape[1:]) != image_shape:
-        raise ValueError(
-            "The encoder must turn the decoder's images into [mean, log_var] of the decoder's "
-            f"latent_dim. Received: a decoder from ({latent_dim},) to {image_shape}, an encoder "
-            f"from {tuple(encoder.input_shape[1:])} to {codes}"
-        )
+    taken = tuple(encoder.input_shape[1:])
+    given = [tuple(output.shape[1:]) for output in encoder.outputs]
+    require(
+        taken == image_shape and given == [(latent_dim,)] * 2,
+        "The encoder must turn the decoder's images into [mean, log_var] of the decoder's "
+        "latent_dim.",
+        f"a decoder from ({latent_dim},) to {image_shape}, an encoder from {taken} to {given}",
+    )
 
 
 def _require_logits(decoder):
     """Refuse a decoder that ends in an activation, perhaps with a reshaping after it."""
-    operation = decoder
-    while True:
-        if getattr(operation, "outputs", None):  # a network within the network
-            operation = operation.outputs[0]._keras_history.operation
-            continue
-        kind = type(operation).__name__
-        bounded = kind in ACTIVATION_OPERATIONS or isinstance(operation, ACTIVATION_LAYERS)
-        activation = operation if bounded else getattr(operation, "activation", None)
-        name = getattr(activation, "__name__", type(activation).__name__)
-        if name not in ("linear", "NoneType"):
-            raise ValueError(
-                "A Bernoulli decoder returns logits: leave out the activation at its end, the loss "
-                f"applies the sigmoid. Received: {name} in the layer {operation.name!r}"
-            )
+    for operation in reversed(_operations(decoder)):
+        function = getattr(operation, "activation", operation)
+        name = getattr(function, "__name__", type(function).__name__)
+        of_a_layer = function is not operation and name not in ("linear", "NoneType")
+        require(
+            not of_a_layer and name not in ACTIVATIONS,
+            "A Bernoulli decoder returns logits: leave out the activation at its end, the loss "
+            "applies the sigmoid.",
+            f"{name} in the layer {operation.name!r}",
+        )
         inputs = keras.tree.flatten(getattr(operation, "input", []))
         if getattr(operation, "weights", []) or len(inputs) != 1:
             return
-        operation = inputs[0]._keras_history.operation
 
 
-def _widest(network):
-    """Return how many numbers the largest tensor in a network takes for each row."""
-    tensors = [network.inputs, network.outputs]
-    tensors += [layer.output for layer in network.layers if not hasattr(layer, "layers")]
-    sizes = [
-        math.prod(size or 1 for size in tensor.shape[1:]) for tensor in keras.tree.flatten(tensors)
-    ]
-    return max(sizes + [_widest(layer) for layer in network.layers if hasattr(layer, "layers")])
+def _operations(network):
+    """List a network's layers and operations in order, those of networks within it as well."""
+    parts = network.layers if isinstance(network, keras.Sequential) else None
+    parts = parts or getattr(network, "operations", None)
+    return [network] if not parts else [o for part in parts for o in _operations(part)]
 
 
 def _called(vae):
     """Call a model on a symbol, so that it can be summarized, exported and quantized."""
     vae(keras.KerasTensor((None, *vae.image_shape)))
     return vae
-
-
-def is_positive_integer(value):
-    """Return whether `value` is one of Python's or NumPy's integers above 0; a bool is none."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and value > 0

@@ -7,39 +7,17 @@ import io
 import json
 import os
 import sys
+from pathlib import Path
+from string import Template
 
 from IPython import get_ipython
 from IPython.display import HTML, display
 
+from vae_utils.checks import require
+
 RECORD = "application/papermill.record/"
 WHOLE_LABEL = {"description_width": "initial"}
-PAGE = """
-<div class="frames">
-  <img src="{first}" alt="{alt}" style="max-width: 100%">
-  <label style="display: flex; flex-wrap: wrap; gap: 0.75em; align-items: center">
-    <span>{label}</span>
-    <input type="range" min="0" max="{last}" value="0" autocomplete="off"
-      style="flex: 1; min-width: 10em">
-    <output>{value}</output>
-  </label>
-  <script>
-    (() => {{
-      const root = document.currentScript.parentElement;
-      const frames = {frames};
-      const [image, slider, output] = ["img", "input", "output"].map((e) => root.querySelector(e));
-      const show = () => {{
-        const frame = frames[slider.value];
-        image.src = frame.image;
-        image.alt = frame.alt;
-        output.value = frame.value;
-        slider.setAttribute("aria-valuetext", frame.value);
-      }};
-      slider.addEventListener("input", show);
-      show();
-    }})();
-  </script>
-</div>
-"""
+PAGE = Template(Path(__file__).with_name("slider.html").read_text(encoding="utf-8"))
 
 
 glued = {}  # what the notebook has glued so far, for prose that a kernel fills in
@@ -87,8 +65,7 @@ def slider(draw, values, label, describe):
         ValueError: if there are no values.
     """
     values = list(values)
-    if not values:
-        raise ValueError("A slider needs at least one value. Received: values=[]")
+    require(values, "A slider needs at least one value.", f"{values=}")
     if "VAE_BOOK_BUILD" not in os.environ:
         return _live_slider(draw, values, label, describe)
     frames = [
@@ -97,7 +74,7 @@ def slider(draw, values, label, describe):
     ]
     script = json.dumps(frames).replace("<", "\\u003c")  # nothing can end the script early
     return HTML(
-        PAGE.format(
+        PAGE.substitute(
             first=frames[0]["image"],
             alt=html.escape(frames[0]["alt"]),
             value=html.escape(frames[0]["value"]),

@@ -6,6 +6,8 @@ from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 from scipy.stats import norm
 
+from vae_utils.checks import require
+
 # Paul Tol's "muted" scheme and black: ten colours that colour-blind readers can tell apart.
 DIGIT_COLORS = (
     "#332288", "#88CCEE", "#44AA99", "#117733", "#999933",
@@ -83,10 +85,8 @@ def latent_scatter(z, labels=None, ax=None):
         ValueError: if the points are not in a plane, or the labels not one for each.
     """
     z = np.asarray(z)
-    if z.ndim != 2 or z.shape[1] != 2:
-        raise ValueError(
-            f"z must have the shape (n, 2) to be drawn in a plane. Received: {z.shape}"
-        )
+    in_plane = z.ndim == 2 and z.shape[1] == 2
+    require(in_plane, "z must have the shape (n, 2) to be drawn in a plane.", z.shape)
     if ax is None:
         _, ax = plt.subplots(figsize=(6.5, 5.5))
     ax.set(xlabel="$z_1$", ylabel="$z_2$", aspect="equal")
@@ -95,11 +95,12 @@ def latent_scatter(z, labels=None, ax=None):
         ax.scatter(*z.T, **points)
         return _finished(ax.figure)
     labels = np.asarray(labels)
-    if labels.shape != z.shape[:1]:
-        raise ValueError(
-            f"labels must be one for each of the {len(z)} points, shape ({len(z)},); one-hot rows "
-            f"become labels by argmax(axis=1). Received: shape {labels.shape}"
-        )
+    require(
+        labels.shape == z.shape[:1],
+        f"labels must be one for each of the {len(z)} points; one-hot rows become labels by "
+        "argmax(axis=1).",
+        f"shape {labels.shape}",
+    )
     names = np.unique(labels)
     medians = np.array([np.median(z[labels == name], axis=0) for name in names])
     side = min(ax.get_window_extent().size) / ax.figure.dpi
@@ -107,10 +108,9 @@ def latent_scatter(z, labels=None, ax=None):
     for name, color, place in zip(names, _colors(names), _apart(medians, room)):
         ax.scatter(*z[labels == name].T, **points, color=color, label=str(name))
         ax.text(*place, str(name), ha="center", va="center", weight="bold", path_effects=HALO)
-    title = "digit" if _are_digits(names) else "label"
-    columns = -(-len(names) // 20)
     style = {"markerscale": 4, "loc": "center left", "bbox_to_anchor": (1, 0.5)}
-    legend = ax.legend(title=title, ncols=columns, **style)
+    title = "digit" if _are_digits(names) else "label"
+    legend = ax.legend(title=title, ncols=-(-len(names) // 20), **style)
     for handle in legend.legend_handles:
         handle.set_alpha(1)
     return _finished(ax.figure)
@@ -189,10 +189,8 @@ def manifold(vae, n=15):
     Raises:
         ValueError: if the model has not two latent dimensions.
     """
-    if vae.latent_dim != 2:
-        raise ValueError(
-            f"A manifold is drawn for 2 latent dimensions. Received: latent_dim={vae.latent_dim}"
-        )
+    wanted = "A manifold is drawn for 2 latent dimensions."
+    require(vae.latent_dim == 2, wanted, f"latent_dim={vae.latent_dim}")
     ticks, (height, width, _) = prior_quantiles(n), vae.image_shape
     figure, ax = plt.subplots(figsize=(6.5, 6.5))
     ax.imshow(decoded_plane(vae, n), cmap=INK, vmin=0, vmax=1)

@@ -16,11 +16,20 @@ from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
 from vae_utils import cache, data, losses, models, notebook, replicas
+from vae_utils.checks import is_positive_integer, require
 
 BATCH_SIZE = 200
 PEAK_LEARNING_RATE = 6e-3
 STEPS_PER_EXECUTION = 20
 DIVERGED = 1e6  # no weight of a sane network is as large
+BAD_STEPS = (
+    "The weights have diverged: try a smaller learning rate, a warm-up, or clipnorm=1.0 in the "
+    "optimizer."
+)
+BAD_INPUT = (
+    "The weights have stayed within bounds, so look at what went in: pixels outside [0, 1]? Or the "
+    "logarithm of a negative number in a loss of your own?"
+)
 
 
 def batches(images, batch_size=BATCH_SIZE, seed=None, likelihood="bernoulli"):
@@ -42,11 +51,11 @@ def batches(images, batch_size=BATCH_SIZE, seed=None, likelihood="bernoulli"):
     Raises:
         ValueError: if there is no image, `batch_size` is not positive, or as `data.full_scale`.
     """
-    if not (models.is_positive_integer(batch_size) and len(images)):
-        raise ValueError(
-            "batch_size must be a positive integer, with images to fill it. "
-            f"Received: batch_size={batch_size!r}, {len(images)} images"
-        )
+    require(
+        is_positive_integer(batch_size) and len(images),
+        "batch_size must be a positive integer, with images to fill it.",
+        f"{batch_size=}, {len(images)} images",
+    )
     scale = data.full_scale(images, likelihood)
     images = tf.constant(images)
     count, steps = len(images), math.ceil(len(images) / batch_size)
@@ -93,17 +102,18 @@ def prepare(vae, images, epochs, learning_rate=PEAK_LEARNING_RATE):
     Raises:
         ValueError: if it is not known how many batches there are.
     """
-    if isinstance(images, tf.data.Dataset) and images.cardinality() < 0:
-        raise ValueError(
-            "The learning rate is planned for a known number of steps. End the data set with "
-            ".apply(tf.data.experimental.assert_cardinality(steps)), an endless one with "
-            f".take(steps) before. Received: a cardinality of {images.cardinality()}"
-        )
-    replicas = vae.distribute_strategy.num_replicas_in_sync
+    require(
+        (count := images.cardinality()) >= 0,
+        "The learning rate is planned for a known number of steps. End the data set with "
+        ".apply(tf.data.experimental.assert_cardinality(steps)), an endless one with .take(steps) "
+        "before.",
+        f"a cardinality of {count}",
+    )
+    several = vae.distribute_strategy.num_replicas_in_sync > 1
     vae.compile(
         keras.optimizers.Adam(warm_up_and_decay(learning_rate, len(images) * epochs)),
         # Keras takes several steps at once on a single replica only.
-        steps_per_execution=1 if replicas > 1 else min(STEPS_PER_EXECUTION, len(images)),
+        steps_per_execution=1 if several else min(STEPS_PER_EXECUTION, len(images)),
     )
 
 
@@ -199,17 +209,8 @@ class StopOnNaN(keras.callbacks.Callback):
         loss = (logs or {}).get("loss", 0.0)
         if self.reason or math.isfinite(loss):
             return
-        if all(np.all(np.abs(w) < DIVERGED) for w in self.model.get_weights()):
-            cause = (
-                "The weights have stayed within bounds, so look at what went in: pixels outside "
-                "[0, 1]? Or the logarithm of a negative number in a loss of your own?"
-            )
-        else:
-            cause = (
-                "The weights have diverged: try a smaller learning rate, a warm-up, or "
-                "clipnorm=1.0 in the optimizer."
-            )
-        self.reason = f"The loss became {loss} {where}. {cause}"
+        sane = all(np.all(np.abs(w) < DIVERGED) for w in self.model.get_weights())
+        self.reason = f"The loss became {loss} {where}. {BAD_INPUT if sane else BAD_STEPS}"
         self.model.stop_training = True
 
 
