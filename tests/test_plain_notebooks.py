@@ -93,7 +93,7 @@ def test_a_role_or_directive_becomes_what_a_reader_would_write(book, myst, plain
 
 
 def test_a_term_shows_its_meaning_and_leads_to_the_glossary(book):
-    text = book.text("{term}`them <latent variable>`", str)
+    text = book.text("{term}`them <latent variable>`", str).strip()
     assert re.fullmatch(r'\[them\]\(https://example.org/glossary.html "[^"{}$]{20,}"\)', text)
 
 
