@@ -55,7 +55,7 @@ def test_a_chapter_has_the_frame(chapter):
     assert headings[-4:] == list(FRAME[-4:])
 
 
-def test_a_chapter_says_what_is_learnt_and_how_long_it_takes(chapter):
+def test_a_chapter_says_what_is_learned_and_how_long_it_takes(chapter):
     opening = section(chapter, "What you will learn")
     assert 3 <= len(re.findall(r"^[-*] ", opening, flags=re.M)) <= 5
     assert re.search(r"\*\*Time\*\*: \d+ minutes to read, \d+ seconds to run on two cores", opening)

@@ -1,4 +1,4 @@
-"""The recipe trains, says how it went in one line, and never loses what it has learnt."""
+"""The recipe trains, says how it went in one line, and never loses what it has learned."""
 
 import dataclasses
 import functools
