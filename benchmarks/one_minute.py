@@ -47,7 +47,7 @@ KERAS_RATE = 1e-3  # Adam's default
 
 
 def measure(architecture, epochs, seed, settings):
-    """Train one network in this process; print seconds and test −ELBO as a line of JSON."""
+    """Train one network in this process; print seconds and validation −ELBO as a line of JSON."""
     import keras
     from scipy import special
 
@@ -72,7 +72,7 @@ def measure(architecture, epochs, seed, settings):
     vae.compile(keras.optimizers.Adam(rate), steps_per_execution=settings["per_call"])
     vae.fit(images, epochs=epochs, shuffle=False, verbose=0)
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "loss": -evaluation.elbo(vae, digits.x_test)}))
+    print(json.dumps({"seconds": seconds, "loss": -evaluation.elbo(vae, digits.x_validation)}))
 
 
 def plan():
@@ -100,7 +100,7 @@ def main(figure):
         rows.append([*point, machine.spread(seconds), machine.spread(losses)])
         medians = statistics.median(seconds), statistics.median(losses)
         lines.setdefault(point[:2], []).append(medians)
-    header = ["network", "recipe", "epochs", "seconds", "test −ELBO, nats"]
+    header = ["network", "recipe", "epochs", "seconds", "validation −ELBO, nats"]
     print(machine.table(header, rows))
     if figure:
         draw(lines, figure)
@@ -115,7 +115,7 @@ def draw(lines, path):
         color = f"C{list(CHANGES).index(name)}"
         style, label = ("o-", name) if architecture == "dense" else ("s--", None)
         ax.plot(*zip(*points), style, color=color, ms=6, label=label)
-    ax.set(xscale="log", xlabel="seconds of training", ylabel="negative ELBO, nats per test image")
+    ax.set(xscale="log", xlabel="seconds of training", ylabel="negative ELBO, nats per validation image")
     ax.set_title("Circles: the dense network. Squares: the convolutional one.", fontsize=10)
     ticks = [2, 5, 10, 20, 60]
     ax.set_xticks(ticks, ticks, minor=False)
