@@ -3,7 +3,8 @@
 Usage: python benchmarks/networks.py [--seeds 3]
 
 Each run is a process of its own, so that its peak memory is its own: TensorFlow, the digits, the
-training with its look at the validation images after each epoch, the evaluation. Prints a Markdown table.
+training with its look at the validation images after each epoch, the evaluation. Prints a
+Markdown table.
 """
 
 import argparse

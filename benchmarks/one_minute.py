@@ -115,7 +115,7 @@ def draw(lines, path):
         color = f"C{list(CHANGES).index(name)}"
         style, label = ("o-", name) if architecture == "dense" else ("s--", None)
         ax.plot(*zip(*points), style, color=color, ms=6, label=label)
-    ax.set(xscale="log", xlabel="seconds of training", ylabel="negative ELBO, nats per validation image")
+    ax.set(xscale="log", xlabel="seconds of training", ylabel="validation −ELBO, nats per image")
     ax.set_title("Circles: the dense network. Squares: the convolutional one.", fontsize=10)
     ticks = [2, 5, 10, 20, 60]
     ax.set_xticks(ticks, ticks, minor=False)
