@@ -25,8 +25,8 @@ test: $(INSTALLED)
 
 # The reader's own copies, which git ignores; what a reader changed there stays.
 lab: $(INSTALLED)
-	$(BIN)/python tools/working_copies.py work
-	$(BIN)/jupyter lab work $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(BIN)/python tools/working_copies.py my_copies
+	$(BIN)/jupyter lab my_copies $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # An hour, on a machine that does nothing else; see benchmarks/README.md.
 BENCHMARKS := time_to_quality one_minute networks arithmetic growth waiting notebooks explorer
