@@ -23,6 +23,7 @@ from vae_utils import notebook
 
 FORMULA_SIGNS = {"mid": "|", "log": "log ", "Vert": "‖", "sim": "∼ ", "ge": "≥ ", "le": "≤ "}
 FORMULA_SIGNS |= {"mu": "μ", "sigma": "σ", "theta": "θ", "phi": "φ", "varepsilon": "ε", "beta": "β"}
+GLOSSARY = r"```\{glossary\}\n(.+?)\n```"
 LABELLED = r"^\(([\w-]+)\)=\n"
 EQUATION = re.compile(r"\$\$(?P<body>(?:(?!\$\$).)+?)\$\$ *\((?P<label>[\w-]+)\)", re.S)
 EXERCISE = re.compile(r"```\{exercise-start\} *(?P<title>.*)\n:label: (?P<label>\S+)\n```\n")
@@ -51,7 +52,10 @@ def _write_downloads(app, error):
         source = app.env.doc2path(page)
         if source.endswith(".ipynb"):
             written = nbformat.read(source, as_version=4)
-            _, executed = cache.merge_match_into_notebook(written)
+            try:
+                _, executed = cache.merge_match_into_notebook(written)
+            except KeyError:  # it failed, which the build has said
+                continue
             plain = book.plain(written, notebook.glued_in(executed).__getitem__)
             nbformat.write(plain, Path(app.outdir, "_sources", f"{page}.ipynb"))
 
@@ -121,7 +125,9 @@ class Book:
         text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
         text = re.sub(r"```\{raw\} html\n(?:.*\n)*?```\n", "", text)
         text = re.sub(r"```\{bibliography\}\n(?:.*\n)*?```", lambda _: self._bibliography(), text)
-        text = re.sub(r"```\{glossary\}\n(.+?)\n```", _entries, text, flags=re.S)
+        if re.search(GLOSSARY, text, re.S):
+            entries = [f"**{', '.join(names)}**: {meaning}" for names, meaning in _glossary(text)]
+            text = re.sub(GLOSSARY, lambda _: "\n\n".join(entries), text, flags=re.S)
         return self.text(text, str).strip()
 
     def _markdown_cells(self, cell, number):
@@ -201,15 +207,13 @@ class Book:
         return self._linked(text or self.titles["replication"], label.split("-")[0])
 
     def _citations(self, keys, role):
-        names = [(_authors(self.works[key]), self.works[key]) for key in keys]
-        if role == "cite:t":
-            return ", ".join(
-                f"[{authors} ({work.fields['year']})]({_address(work)})" for authors, work in names
-            )
-        inside = "; ".join(
-            f"[{authors}, {work.fields['year']}]({_address(work)})" for authors, work in names
+        form, between = ("{} ({})", ", ") if role == "cite:t" else ("{}, {}", "; ")
+        works = [self.works[key] for key in keys]
+        links = between.join(
+            f"[{form.format(_authors(work), work.fields['year'])}]({_address(work)})"
+            for work in works
         )
-        return f"({inside})"
+        return links if role == "cite:t" else f"({links})"
 
     def _bibliography(self):
         """Return all works as a Markdown list, in the order of their authors."""
@@ -233,23 +237,23 @@ def _block(match):
     return textwrap.indent(f"**{heading}.** {body}", "> ", lambda line: True)
 
 
-def _entries(glossary):
-    """Return a glossary as paragraphs, each term in bold before its meaning."""
-    entries = []
-    for entry in re.split(r"\n\n(?=\S)", glossary[1]):
-        names = [line for line in entry.splitlines() if not line.startswith(" ")]
-        lines = [line.strip() for line in entry.splitlines() if line.startswith(" ")]
-        entries.append(f"**{', '.join(names)}**: {' '.join(lines)}")
-    return "\n\n".join(entries)
+def _glossary(page):
+    """Return the glossary's entries: the names of a term, and its meaning in MyST."""
+    block = re.search(GLOSSARY, page, re.S)[1]
+    entries = [entry.splitlines() for entry in re.split(r"\n\n(?=\S)", block)]
+    return [
+        (
+            [line for line in entry if line and not line.startswith(" ")],
+            " ".join(line.strip() for line in entry if line.startswith(" ")),
+        )
+        for entry in entries
+    ]
 
 
-def _terms(glossary):
+def _terms(page):
     """Return for each term the first sentence of its meaning that a link's title can hold."""
-    block = re.search(r"```\{glossary\}\n(.+?)\n```", glossary, re.S)[1]
     meanings = {}
-    for entry in re.split(r"\n\n(?=\S)", block):
-        names = [line for line in entry.splitlines() if line and not line.startswith(" ")]
-        text = " ".join(line.strip() for line in entry.splitlines() if line.startswith(" "))
+    for names, text in _glossary(page):
         text = ROLE.sub(lambda m: "" if "cite" in m[1] else m[2].split("<")[0].strip(), text)
         text = re.sub(r"\$([^$]+)\$", lambda formula: _in_words(formula[1]), text)
         sentences = [s for s in re.split(r"(?<=[.:;]) ", text) if not re.search(r"[\\`{_^]", s)]

@@ -135,10 +135,7 @@ def kept_run(job):
         return job, json.loads(kept.read_text())
     result = run(path, source, seed)
     if not result["stopped"]:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = kept.with_suffix(".unfinished")
-        unfinished.write_text(json.dumps(result))
-        unfinished.replace(kept)
+        cache.write_atomically(kept, lambda path: path.write_text(json.dumps(result)))
     return job, result
 
 

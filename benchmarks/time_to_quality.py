@@ -7,10 +7,10 @@ The baseline has the network and the recipe of the example "Variational AutoEnco
 dimensions, batches of 128, Adam at 0.001, a training step of its own. Both VAEs see the training
 part only, through plain `fit`. The level to reach is the baseline's own: its −ELBO on the
 validation images, the mean over its last five epochs. The baseline's time ends with the first epoch
-at that level, not with the last one. The dense VAE trains for a number of steps with a peak rate
-that `--choose` found on validation images, with seeds that are not measured here. Time runs from
-the call that builds the network, compilation included; judging is left out of it. The test images
-are looked at once, after training.
+at that level, not with the last one. The dense VAE trains for a number of steps with a peak rate;
+`--choose` compares such choices on validation images, with seeds that are not measured here. Time
+runs from the call that builds the network, compilation included; judging is left out of it. The
+test images are looked at once, after training.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import time
 
 import machine
 
-FAST_STEPS, FAST_PEAK = 540, 8e-3  # what `--choose` chose; a short run bears a high rate
+FAST_STEPS, FAST_PEAK = 540, 8e-3  # from before there were validation images: see `--choose`
 CHOICES = [(steps, peak) for steps in (480, 540, 600) for peak in (6e-3, 8e-3, 1e-2)]
 CHOOSING_SEEDS = (100, 101, 102)
 LAST_EPOCHS = 5  # the level is the baseline's mean over these
