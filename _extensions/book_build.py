@@ -118,7 +118,7 @@ def _shared_processors(kernels):
 def _state(root):
     """Return a digest of all that every notebook's outputs depend on."""
     digest = hashlib.sha256(data.load_digits().fingerprint.encode())
-    shared = [root / "requirements.txt", root / "book" / "matplotlibrc"]
+    shared = [root / "requirements.txt"]
     for path in [*sorted((root / "vae_utils").rglob("*.*")), *shared]:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

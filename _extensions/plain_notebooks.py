@@ -19,7 +19,7 @@ import yaml
 from jupyter_cache import get_cache
 from pybtex.database import parse_file
 
-from vae_utils import notebook
+from vae_utils.page import glued_in
 
 FORMULA_SIGNS = {"mid": "|", "log": "log ", "Vert": "‖", "sim": "∼ ", "ge": "≥ ", "le": "≤ "}
 FORMULA_SIGNS |= {"mu": "μ", "sigma": "σ", "theta": "θ", "phi": "φ", "varepsilon": "ε", "beta": "β"}
@@ -56,7 +56,7 @@ def _write_downloads(app, error):
                 _, executed = cache.merge_match_into_notebook(written)
             except KeyError:  # it failed, which the build has said
                 continue
-            plain = book.plain(written, notebook.glued_in(executed).__getitem__)
+            plain = book.plain(written, glued_in(executed).__getitem__)
             nbformat.write(plain, Path(app.outdir, "_sources", f"{page}.ipynb"))
 
 
@@ -106,7 +106,7 @@ class Book:
 
         Args:
             chapter: a notebook, as nbformat reads it.
-            number: function of a name that `notebook.glue` was given, returns the text to show.
+            number: function of a name that `glue` was given, returns the text to show.
         """
         cells = []
         for cell in copy.deepcopy(chapter).cells:

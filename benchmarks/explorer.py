@@ -14,7 +14,8 @@ import shutil
 import numpy as np
 from playwright.sync_api import sync_playwright
 
-from vae_utils import data, evaluation, explorer, training
+from vae_utils import data, evaluation, training
+from vae_utils.page import explorer
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FRAMES = """

@@ -3,7 +3,7 @@
 Usage: python benchmarks/replicate.py [--seeds 5] [--output FILE] [NOTEBOOK …]
 
 Runs every chapter with several seeds, on MNIST and on the bundled digits, two kernels at a time.
-From each run come the numbers that the prose quotes (`notebook.glue`) and, for each cell with a
+From each run come the numbers that the prose quotes (`glue`) and, for each cell with a
 sentence `verdict` in its metadata, whether its asserts held. A run ends with the last of these
 cells: what follows are solutions of exercises, which every test run executes. It is kept in the
 cache until its code or that of `vae_utils` changes, so Ctrl-C or a crash costs at most the runs
@@ -31,7 +31,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 from tqdm import tqdm
 
 from vae_utils import cache, data
-from vae_utils.notebook import glued_in
+from vae_utils.page import glued_in
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("MNIST", "bundled digits")

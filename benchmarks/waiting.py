@@ -29,8 +29,9 @@ def measure():
     from importlib import import_module
 
     timed("import vae_utils.data", lambda: import_module("vae_utils.data"))
-    timed("import the rest, TensorFlow included", lambda: import_module("vae_utils.explorer"))
-    from vae_utils import data, evaluation, explorer, models, plots, training
+    timed("import the rest, TensorFlow included", lambda: import_module("vae_utils.page.explorer"))
+    from vae_utils import data, evaluation, models, plots, training
+    from vae_utils.page import explorer
 
     digits = timed("load the digits", data.load_digits)
     vae = timed("build the dense VAE", lambda: models.build_vae("dense"))

@@ -36,7 +36,7 @@ while not Path('{other}').exists():
 def root(tmp_path):
     """Return a book of two notebooks that wait for each other, and of all that a build reads."""
     (tmp_path / "conf.py").write_text(CONFIGURATION)
-    for name in ("requirements.txt", "book/matplotlibrc", "vae_utils/models.py"):
+    for name in ("requirements.txt", "vae_utils/models.py"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)

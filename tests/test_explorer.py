@@ -15,7 +15,8 @@ import playwright
 import pytest
 from keras import layers, ops
 
-from vae_utils import evaluation, explorer, losses, models
+from vae_utils import evaluation, losses, models
+from vae_utils.page import explorer
 
 SCRIPT = (Path(explorer.__file__).parent / "explorer.js").read_text(encoding="utf-8")
 NODE = shutil.which("node") or Path(playwright.__file__).parent / "driver" / "node"

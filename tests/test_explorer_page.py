@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import skip_unless_required
 
-from vae_utils import data, explorer, training
+from vae_utils import data, training
+from vae_utils.page import explorer
 
 PAGES = ("book/index", "book/05_latent_plot")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}

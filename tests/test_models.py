@@ -589,17 +589,17 @@ def test_a_trained_model_that_nobody_holds_leaves_the_memory_if_asked_to(run_pyt
     """Each takes 40 MB: 3.4 million weights, and two numbers of Adam's for each."""
     code = """
         import re, numpy as np
-        from vae_utils import models, notebook
+        from vae_utils import memory, models
 
         def memory_after_training():
             vae = models.build_vae("dense", image_shape=(64, 64, 1), seed=0)
             vae.compile("adam")
             vae.fit(np.zeros((20, 64, 64, 1), "float32"), verbose=0)
             del vae
-            notebook.release_trained_models()
+            memory.release_trained_models()
             return int(re.search(r"VmRSS:\\s+(\\d+) kB", open("/proc/self/status").read())[1])
 
-        notebook.release_trained_models()
+        memory.release_trained_models()
         first, *_, last = [memory_after_training() for _ in range(4)]
         print(last - first)
     """
@@ -611,7 +611,7 @@ def test_importing_changes_nothing_and_says_nothing(tmp_path):
     code = """
         import gc, keras
         before = keras.optimizers.Optimizer._all_reduce_sum_gradients
-        from vae_utils import data, evaluation, losses, models, notebook, plots, training
+        from vae_utils import data, evaluation, losses, models, plots, training
         assert keras.optimizers.Optimizer._all_reduce_sum_gradients is before
         assert gc.get_freeze_count() == 0
     """

@@ -18,9 +18,9 @@ import replicate  # noqa: E402
 
 CELLS = [
     ("SEED = 0", {"tags": ["parameters"]}),
-    ("from vae_utils import notebook\nnotebook.glue('toy-number', f'{SEED / 10:.1f}')", {}),
+    ("from vae_utils.page import glue\nglue('toy-number', f'{SEED / 10:.1f}')", {}),
     ("assert SEED < 300", {"verdict": "The seed is small."}),
-    ("notebook.glue('toy-word', 'yes' if SEED else 'no')", {}),
+    ("glue('toy-word', 'yes' if SEED else 'no')", {}),
 ]
 TEXT = (
     "# A toy\n\nOf {term}`seed` we quote {glue:text}`toy-number` here. And {glue:text}`toy-word`."
@@ -97,7 +97,7 @@ def test_a_chapter_that_stops_is_reported_and_run_again(replicated, own_folders)
 
 def test_a_kernel_sees_the_images_that_its_source_has(replicated):
     name = "from vae_utils import data\nprint(data.load_digits().name)"
-    look = "notebook.glue('toy-name', data.load_digits().name)"
+    look = "glue('toy-name', data.load_digits().name)"
     sources, done = replicated([*CELLS[:2], (name, {}), (look, {}), CELLS[2]], 1)
     assert done.returncode == 0, done.stderr
     names = {source: runs["0"]["numbers"]["toy-name"] for source, runs in sources.items()}

@@ -26,7 +26,6 @@ MADE = "vae_book"  # in a copy's metadata: the digest of what was written
 def write(folder, root=ROOT):
     """Write all pages of the book at `root` into `folder`; return those that a reader changed."""
     folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(root / "book" / "matplotlibrc", folder)
     toc = yaml.safe_load((root / "_toc.yml").read_text())
     pages = [Path(page["file"]) for part in toc["parts"] for page in part["chapters"]]
     names = {page.name for page in pages}
@@ -40,7 +39,7 @@ def _copy(book, path):
     """Return the page as a notebook; one that is no notebook becomes a notebook of one cell."""
     if path.with_suffix(".ipynb").exists():
         notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
-        return book.plain(notebook, lambda name: f'{{eval}}`notebook.glued["{name}"]`')
+        return book.plain(notebook, lambda name: f'{{eval}}`glue.values["{name}"]`')
     text = path.with_suffix(".md").read_text()
     if replication.HERE in text:
         chapters = sorted(path.parent.glob("*.ipynb"))

@@ -15,8 +15,9 @@ import tensorflow as tf
 from tqdm import tqdm
 from tqdm.keras import TqdmCallback
 
-from vae_utils import cache, data, losses, models, notebook, replicas
+from vae_utils import cache, data, losses, models, replicas
 from vae_utils.checks import is_positive_integer, require
+from vae_utils.progress import progress_stream
 
 BATCH_SIZE = 200
 PEAK_LEARNING_RATE = 6e-3
@@ -223,7 +224,7 @@ def progress_bar(name, epochs):
         epochs,
         verbose=0,
         tqdm_class=tqdm,
-        file=notebook.progress_stream(),
+        file=progress_stream(),
         position=0,  # even if an earlier training was interrupted and left its bar open
         desc=name,
         bar_format="{desc}: {bar:20} {n_fmt}/{total_fmt} epochs in {elapsed}{postfix}",

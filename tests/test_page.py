@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from nbclient import NotebookClient
 from PIL import Image
 
-from vae_utils import notebook
+from vae_utils.page import glue, numbers, slider
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def size(address):
 
 
 def built(values=(0, 1, 2), label="slope", describe=describe):
-    return Page(notebook.slider(square, values, label, describe).data)
+    return Page(slider(square, values, label, describe).data)
 
 
 # On the built page
@@ -111,7 +111,7 @@ def test_the_control_is_labelled_and_says_its_value():
 
 @pytest.mark.usefixtures("building")
 def test_it_asks_nothing_of_a_network():
-    html = notebook.slider(square, [0, 1], "slope", describe)
+    html = slider(square, [0, 1], "slope", describe)
     assert isinstance(html, HTML)
     assert not re.search(r"https?:|//\w+\.|\bimport\b|fetch\(", html.data)
 
@@ -145,7 +145,7 @@ def test_a_browser_that_reloads_the_page_starts_again():
 
 @pytest.mark.usefixtures("building")
 def test_a_page_that_is_built_again_is_the_same():
-    one, two = (notebook.slider(square, [0, 1], "slope", describe) for _ in range(2))
+    one, two = (slider(square, [0, 1], "slope", describe) for _ in range(2))
     assert one.data == two.data
 
 
@@ -165,7 +165,7 @@ def test_with_a_kernel_the_control_draws_when_it_is_moved():
         drawn.append(value)
         return square(value)
 
-    selection, picture = notebook.slider(draw, [0, 1, 2], "slope", describe).children
+    selection, picture = slider(draw, [0, 1, 2], "slope", describe).children
     assert selection.options == (0, 1, 2)
     assert selection.description == "slope"
     (first,) = Page(picture.value).elements["img"]
@@ -180,7 +180,7 @@ def test_with_a_kernel_the_control_draws_when_it_is_moved():
 def test_a_slider_without_values_is_refused(mode, request):
     request.getfixturevalue(mode)
     with pytest.raises(ValueError, match="at least one value. Received: values="):
-        notebook.slider(square, [], "slope", describe)
+        slider(square, [], "slope", describe)
 
 
 # Numbers for the prose
@@ -189,8 +189,8 @@ def test_a_slider_without_values_is_refused(mode, request):
 def test_a_glued_number_reaches_the_prose(monkeypatch):
     """What `{glue:text}` reads: a text of papermill's kind, under the name in the metadata."""
     shown = []
-    monkeypatch.setattr(notebook, "display", lambda data, **options: shown.append((data, options)))
-    notebook.glue("training-elbo", "143.3")
+    monkeypatch.setattr(numbers, "display", lambda data, **options: shown.append((data, options)))
+    glue("training-elbo", "143.3")
     ((data, options),) = shown
     assert data == {"application/papermill.record/text/plain": "'143.3'"}
     assert options == {
@@ -211,9 +211,9 @@ def test_it_is_glued_as_myst_nb_itself_does(monkeypatch):
     def show(data, raw, metadata):
         shown.append((set(data), raw, metadata))
 
-    monkeypatch.setattr(notebook, "display", show)
+    monkeypatch.setattr(numbers, "display", show)
     monkeypatch.setattr(myst_nb, "ipy_display", show)
-    notebook.glue("training-elbo", "143.3")
+    glue("training-elbo", "143.3")
     myst_nb.glue("training-elbo", "143.3", display=False)
     assert shown[0] == shown[1]
 
@@ -221,8 +221,8 @@ def test_it_is_glued_as_myst_nb_itself_does(monkeypatch):
 def test_a_progress_bar_leaves_one_line_in_a_notebook():
     code = """
     from tqdm import tqdm
-    from vae_utils import notebook
-    for _ in tqdm(range(3), file=notebook.progress_stream(), mininterval=0):
+    from vae_utils.progress import progress_stream
+    for _ in tqdm(range(3), file=progress_stream(), mininterval=0):
         pass
     """
     page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(code))])

@@ -1,0 +1,27 @@
+"""Gives memory back that Keras and TensorFlow keep."""
+
+import gc
+
+import keras
+
+
+def release_trained_models():
+    """Give back the memory of trained models that nothing refers to any more.
+
+    Call it once before the first training, then after each `del vae`. It collects Python's cycles
+    and, from the first call on, spares Keras's optimizers a sum over replicas where there is one
+    replica: what that leaves in TensorFlow's gradient registry would keep graph, weights and
+    optimizer of every trained model for good (tensorflow/tensorflow#97697).
+    """
+
+    optimizer_class = keras.optimizers.Optimizer
+    sum_over_replicas = optimizer_class._all_reduce_sum_gradients
+
+    def sum_if_replicated(optimizer, grads_and_vars):
+        if optimizer._distribution_strategy.num_replicas_in_sync == 1:
+            return grads_and_vars
+        return sum_over_replicas(optimizer, grads_and_vars)
+
+    if sum_over_replicas.__name__ != sum_if_replicated.__name__:
+        optimizer_class._all_reduce_sum_gradients = sum_if_replicated
+    gc.collect()
