@@ -3,7 +3,7 @@
 Jupyter Book runs a notebook again when its cells change. The outputs also depend on `vae_utils`,
 on the installed packages and on the digits that were found. Each state of these has a cache of
 outputs of its own, so that a change in one of them runs the notebooks again, and going back to an
-earlier state costs nothing.
+earlier state costs nothing. A change of a control (`vae_utils.page`) runs the pages that have it.
 
 Notebooks without outputs in the cache run two at a time: much of their time goes to importing,
 tracing and drawing, which keep one processor busy. Those that compare seconds run alone: they say
@@ -16,6 +16,7 @@ the sources instead of trusting half-written pages, and sees the same warning ag
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -35,18 +36,21 @@ AT_A_TIME = 2  # each kernel holds TensorFlow
 THREADS = ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS")  # of each kernel
 MARK = "unfinished"
 STATE = "state"
+CONTROLS = "controls.json"  # in a cache: the digest of each control that its outputs were made with
 STATED_SECONDS = re.compile(r"(\d+) seconds to run")
 
 
 def setup(app):
     build = Path(app.outdir).parent
     build.mkdir(parents=True, exist_ok=True)
-    state = _state(Path(app.srcdir))
-    if (build / MARK).exists() or not _same(build / STATE, state):
+    root = Path(app.srcdir)
+    state = _state(root)
+    everything = f"{state} {json.dumps(_controls(root))}"
+    if (build / MARK).exists() or not _same(build / STATE, everything):
         for stale in (app.outdir, app.doctreedir):
             shutil.rmtree(stale, ignore_errors=True)
     (build / MARK).touch()
-    (build / STATE).write_text(state)
+    (build / STATE).write_text(everything)
     os.environ["VAE_BOOK_BUILD"] = "1"  # the chapters' controls draw their frames for the page
 
     def use_cache_of_state(app, config):
@@ -65,6 +69,7 @@ def _run_side_by_side(app, env, docnames):
     cache = get_cache(app.config.nb_execution_cache_path)
     paths = [env.doc2path(name) for name in sorted(docnames)]
     uris = [cache.add_nb_to_project(str(p)).uri for p in paths if Path(p).suffix == ".ipynb"]
+    _forget_old_controls(cache, _controls(Path(app.srcdir)))
     with contextlib.suppress(NbReadError):  # Sphinx will name the file
         missing = {r.uri: nbformat.read(r.uri, 4) for r in cache.list_unexecuted(filter_uris=uris)}
         if uris and missing:
@@ -82,7 +87,7 @@ def _run(cache, notebooks, timeout):
         start = time.monotonic()
         executor = load_executor("local-serial", cache)
         executor.run_and_cache(filter_uris=[uri], timeout=timeout)
-        return Path(uri).stem, time.monotonic() - start
+        return "/".join(Path(uri).with_suffix("").parts[-2:]), time.monotonic() - start
 
     for kernels, uris in ((AT_A_TIME, together), (1, alone)):
         # A pool of daemons: Ctrl-C ends them, and so their kernels.
@@ -117,11 +122,41 @@ def _shared_processors(kernels):
 
 def _state(root):
     """Return a digest of all that every notebook's outputs depend on."""
-    digest = hashlib.sha256(data.load_digits().fingerprint.encode())
-    shared = [root / "requirements.txt"]
-    for path in [*sorted((root / "vae_utils").rglob("*.*")), *shared]:
+    controls = {path for paths in _files_of_controls(root).values() for path in paths}
+    paths = [path for path in sorted((root / "vae_utils").rglob("*.*")) if path not in controls]
+    return _digest([*paths, root / "requirements.txt"], data.load_digits().fingerprint)
+
+
+def _controls(root):
+    return {name: _digest(paths) for name, paths in _files_of_controls(root).items()}
+
+
+def _files_of_controls(root):
+    """Return the files of each control by the word with which a notebook calls it."""
+    pages = root / "vae_utils" / "page"
+    return {
+        "slider(": sorted(pages.glob("slider*.*")),
+        "explorer": sorted(pages.glob("explorer*.*")),
+    }
+
+
+def _digest(paths, *texts):
+    digest = hashlib.sha256("".join(texts).encode())
+    for path in paths:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def _forget_old_controls(cache, controls):
+    """Take the notebooks out of the cache whose controls have changed since they ran."""
+    made_with = Path(cache.path, CONTROLS)
+    before = json.loads(made_with.read_text()) if made_with.exists() else controls
+    changed = [name for name, digest in controls.items() if before.get(name) != digest]
+    for record in cache.list_cache_records():
+        notebook = cache.get_cache_bundle(record.pk).nb
+        if any(name in cell.source for cell in notebook.cells for name in changed):
+            cache.remove_cache(record.pk)
+    made_with.write_text(json.dumps(controls))
 
 
 def _same(path, state):

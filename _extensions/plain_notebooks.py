@@ -15,9 +15,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import nbformat
-import yaml
 from jupyter_cache import get_cache
 from pybtex.database import parse_file
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 from vae_utils.page import glued_in
 
@@ -46,7 +46,7 @@ def _write_downloads(app, error):
     if error is not None or app.builder.format != "html":
         return
     site = app.config.html_context.get("site")
-    book = Book(Path(app.srcdir), lambda name: f"{site}book/{name}.html" if site else None)
+    book = Book(Path(app.srcdir), lambda page: f"{site}{page}.html" if site else None)
     cache = get_cache(app.config.nb_execution_cache_path)
     for page in app.env.found_docs:
         source = app.env.doc2path(page)
@@ -65,7 +65,8 @@ class Book:
 
     Args:
         root: `Path` of the checkout.
-        link: function of a page's name ("05_latent_plot"), returns where it can be opened, or None.
+        link: function of a page ("book/05_latent_plot/2_decoded_plane"), returns where it can be
+            opened, or None.
         directives: whether the reader's editor knows MyST's boxes and folds, as JupyterLab with
             `jupyterlab-myst` does; they stay as they are then.
     """
@@ -73,33 +74,39 @@ class Book:
     def __init__(self, root, link, directives=False):
         self.link, self.directives = link, directives
         self.titles, self.figures, self.equations = {}, {}, {}
-        self.exercises, self.sections = {}, {}
+        self.exercises, self.exercise_titles, self.sections = {}, {}, {}
+        toc = parse_toc_yaml(root / "_toc.yml")
         chapter = 0
-        for part in yaml.safe_load((root / "_toc.yml").read_text())["parts"]:
-            for page in part["chapters"]:
-                chapter += part.get("numbered", False)
-                self._index(root / page["file"], chapter)
+        for part in toc.root.subtrees:
+            for first in part.items:
+                chapter += bool(part.numbered)
+                sections = [page for tree in toc[first].subtrees for page in tree.items]
+                self._index(root, chapter, [first, *sections])
         self.terms = _terms((root / "book" / "glossary.md").read_text())
         self.works = parse_file(root / "book" / "references.bib").entries
 
-    def _index(self, path, chapter):
-        if path.with_suffix(".md").exists():
-            text = path.with_suffix(".md").read_text()
-            self.titles[path.name] = text.split("# ", 1)[1].splitlines()[0]
-            return
-        notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
-        text = "\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
-        self.titles[path.name] = text.splitlines()[0].lstrip("# ")
-        figures = [figure["name"] for cell in notebook.cells if (figure := _figure(cell))]
+    def _index(self, root, chapter, pages):
+        """Note what the pages of a chapter hold; figures, equations and exercises are counted."""
+        texts = {page: _read(root / page) for page in pages}
+        self.titles |= {page: re.search(r"^# (.+)", texts[page][0], re.M)[1] for page in pages}
+        whole = "\n\n".join(text for text, _ in texts.values())
+        exercises = [(match["label"], match["title"]) for match in EXERCISE.finditer(whole)]
         for found, labels in (
-            (self.figures, figures),
-            (self.equations, [match["label"] for match in EQUATION.finditer(text)]),
+            (self.figures, [name for _, figures in texts.values() for name in figures]),
+            (self.equations, [match["label"] for match in EQUATION.finditer(whole)]),
+            (self.exercises, [label for label, _ in exercises]),
         ):
-            found |= {label: f"{chapter}.{n}" for n, label in enumerate(labels, 1)}
-        for number, match in enumerate(EXERCISE.finditer(text), 1):
-            self.exercises[match["label"]] = (f"{chapter}.{number}", match["title"])
-        for label, heading in re.findall(LABELLED + r"#+ (.+)", text, flags=re.M):
-            self.sections[label] = (path.name, heading)
+            found |= {label: f"{chapter}.{number}" for number, label in enumerate(labels, 1)}
+        self.exercise_titles |= dict(exercises)
+        for page, (text, _) in texts.items():
+            for label, heading in re.findall(LABELLED + r"#+ (.+)", text, flags=re.M):
+                self.sections[label] = (page, heading)
+
+    def with_links(self, link):
+        """Return the same book with other links."""
+        other = copy.copy(self)
+        other.link = link
+        return other
 
     def plain(self, chapter, number):
         """Return a copy of the notebook in plain Markdown.
@@ -163,11 +170,11 @@ class Book:
         return f"$${match['body'].rstrip()} {tag}\n$$"
 
     def _exercise(self, match):
-        number, title = self.exercises[match["label"]]
-        return f"### Exercise {number}: {title}\n\n"
+        label = match["label"]
+        return f"### Exercise {self.exercises[label]}: {self.exercise_titles[label]}\n\n"
 
     def _solution(self, match):
-        return f"### Solution of exercise {self.exercises[match['label']][0]}\n\n"
+        return f"### Solution of exercise {self.exercises[match['label']]}\n\n"
 
     def _role(self, match, number):
         role, content = match["role"], match["content"]
@@ -182,9 +189,9 @@ class Book:
         if role == "eq":
             return f"({self.equations[target]})"
         if role == "term":
-            return self._linked(text or target, "glossary", self.terms[target.lower()])
+            return self._linked(text or target, "book/glossary", self.terms[target.lower()])
         if role == "doc":
-            return self._linked(text or self.titles[target], target)
+            return self._linked(text or self.titles[target[1:]], target[1:])
         if role == "ref":
             return self._reference(target, text)
         if role in ("cite:t", "cite:p"):
@@ -200,11 +207,11 @@ class Book:
 
     def _reference(self, label, text):
         if label in self.exercises:
-            return text or f"exercise {self.exercises[label][0]}"
+            return text or f"exercise {self.exercises[label]}"
         if label in self.sections:
             page, heading = self.sections[label]
             return self._linked(text or heading, page)
-        return self._linked(text or self.titles["replication"], label.split("-")[0])
+        return self._linked(text or self.titles["book/replication"], "book/replication")
 
     def _citations(self, keys, role):
         form, between = ("{} ({})", ", ") if role == "cite:t" else ("{}, {}", "; ")
@@ -222,6 +229,15 @@ class Book:
             f"- {_authors(work)} ({work.fields['year']}). [{_title(work)}]({_address(work)})"
             for work in works
         )
+
+
+def _read(path):
+    """Return a page's text and the names of its figures."""
+    if path.with_suffix(".md").exists():
+        return path.with_suffix(".md").read_text(), []
+    notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    return text, [figure["name"] for cell in notebook.cells if (figure := _figure(cell))]
 
 
 def _figure(cell):

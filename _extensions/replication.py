@@ -36,7 +36,8 @@ def tables(root, chapters):
     sections = [f"Measured on {results['made']}."]
     for path in chapters:
         notebook = nbformat.read(path, as_version=4)
-        sections.append(_section(path.stem, notebook, results["pages"].get(path.stem, {})))
+        name = f"{path.parent.name}/{path.stem}"
+        sections.append(_section(name, notebook, results["pages"].get(name, {})))
     return "\n\n".join(sections)
 
 
@@ -53,7 +54,7 @@ def _section(name, notebook, sources):
     ]
     return "\n\n".join(
         [
-            f"(replication-{name})=\n## {title}",
+            f"(replication-{name.replace('/', '-')})=\n## {title}",
             _table(["verdict", *SOURCES], verdicts) if verdicts else "No verdict is asserted here.",
             f":::{{dropdown}} The numbers that its text quotes ({len(numbers)})",
             _table(["number", *SOURCES], numbers),

@@ -58,7 +58,7 @@ def run(notebook, folder):
 
 
 def main():
-    notebooks = [Path(name) for name in sys.argv[1:]] or sorted(BOOK.glob("*.ipynb"))
+    notebooks = [Path(name) for name in sys.argv[1:]] or sorted(BOOK.glob("*/*.ipynb"))
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"]
     failed = False
     print("| notebook | seconds | peak memory, MiB | |\n| --- | --- | --- | --- |")

@@ -63,4 +63,4 @@ def main(paths):
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]] or sorted(BOOK.glob("*.ipynb")))
+    main([Path(name) for name in sys.argv[1:]] or sorted(BOOK.glob("*/*.ipynb")))

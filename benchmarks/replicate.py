@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/replicate.py [--seeds 5] [--output FILE] [NOTEBOOK …]
 
-Runs every chapter with several seeds, on MNIST and on the bundled digits, two kernels at a time.
+Runs every page with several seeds, on MNIST and on the bundled digits, two kernels at a time.
 From each run come the numbers that the prose quotes (`glue`) and, for each cell with a
 sentence `verdict` in its metadata, whether its asserts held. A run ends with the last of these
 cells: what follows are solutions of exercises, which every test run executes. It is kept in the
@@ -25,9 +25,9 @@ from pathlib import Path
 
 import machine
 import nbformat
-import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from sphinx_external_toc.parsing import parse_toc_yaml
 from tqdm import tqdm
 
 from vae_utils import cache, data
@@ -35,18 +35,22 @@ from vae_utils.page import glued_in
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("MNIST", "bundled digits")
-SEED_STEP = 100  # a chapter's further seeds are SEED + 1, SEED + 2 …
+SEED_STEP = 100  # a page's further seeds are SEED + 1, SEED + 2 …
 AT_A_TIME = 2  # each kernel holds TensorFlow
 TIMEOUT_SECONDS = 900  # of a cell
 FAILURES_ALLOWED = 0.1
 THREADS = ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS")
 
 
-def chapters():
+def pages():
     """Return the notebooks of the table of contents, in the order of reading."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    pages = (ROOT / f"{page['file']}.ipynb" for part in toc["parts"] for page in part["chapters"])
-    return [path for path in pages if path.exists()]
+    paths = (ROOT / f"{page}.ipynb" for page in parse_toc_yaml(ROOT / "_toc.yml"))
+    return [path for path in paths if path.exists()]
+
+
+def name(path):
+    """Return a page's name: its chapter's folder and its own."""
+    return f"{path.parent.name}/{path.stem}"
 
 
 def read(path):
@@ -58,10 +62,10 @@ def read(path):
 
 
 def digest(notebook):
-    """Return a digest of all code that a run of the notebook depends on, `vae_utils` included."""
+    """Return a digest of all code that the numbers of the notebook depend on."""
     code = [(cell.source, cell.metadata.get("verdict")) for cell in code_cells(notebook)]
     result = hashlib.sha256(repr(code).encode())
-    for path in sorted((ROOT / "vae_utils").rglob("*.py")):
+    for path in sorted((ROOT / "vae_utils").glob("*.py")):
         result.update(path.read_bytes())
     return result.hexdigest()[:16]
 
@@ -75,7 +79,7 @@ def with_seed(notebook, seed):
     parameters = [c for c in code_cells(notebook) if "parameters" in c.metadata.get("tags", [])]
     if [cell.source for cell in parameters] != ["SEED = 0"]:
         raise ValueError(
-            "A chapter needs one cell tagged `parameters`, which says SEED = 0. "
+            "A page needs one cell tagged `parameters`, which says SEED = 0. "
             f"Received: {[cell.source for cell in parameters]}"
         )
     parameters[0].source = f"SEED = {seed}"
@@ -130,7 +134,7 @@ def kept_run(job):
     """Return the job and its run: from the cache, else run now, and kept unless it stopped."""
     path, source, seed = job
     key = digest(read(path))
-    kept = cache.directory() / "replication" / f"{path.stem}-{source.split()[0]}-{seed}-{key}.json"
+    kept = cache.directory() / "replication" / f"{name(path)}-{source.split()[0]}-{seed}-{key}.json"
     if kept.exists():
         return job, json.loads(kept.read_text())
     result = run(path, source, seed)
@@ -139,10 +143,10 @@ def kept_run(job):
     return job, result
 
 
-def failures(pages):
+def failures(table):
     """Return a line for each run that stopped and each verdict that failed too often."""
     lines = []
-    for page, sources in pages.items():
+    for page, sources in table.items():
         runs = [(source, seed, run) for source in sources for seed, run in sources[source].items()]
         for source, seed, result in runs:
             if result["stopped"]:
@@ -156,24 +160,31 @@ def failures(pages):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every chapter")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: every page")
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "replication.json")
     arguments = parser.parse_args()
     data.load_digits("mnist")  # an error where it cannot be had, before an hour is spent
-    paths = [path.resolve() for path in arguments.notebooks] or chapters()
+    paths = [path.resolve() for path in arguments.notebooks] or pages()
     seeds = range(0, SEED_STEP * arguments.seeds, SEED_STEP)
     jobs = [(path, source, seed) for seed in seeds for source in SOURCES for path in paths]
-    pages = {path.stem: {source: {} for source in SOURCES} for path in paths}
+    table = {name(path): {source: {} for source in SOURCES} for path in paths}
     with ThreadPool(AT_A_TIME) as pool:  # of daemons: Ctrl-C ends them, and so their kernels
         runs = pool.imap(kept_run, jobs)
         for (path, source, seed), result in tqdm(runs, "replication", len(jobs), unit="run"):
-            pages[path.stem][source][str(seed)] = result
-    kept = json.loads(arguments.output.read_text())["pages"] if arguments.output.exists() else {}
-    table = {"made": machine.description(), "pages": dict(sorted((kept | pages).items()))}
-    arguments.output.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n")
-    if failed := failures(pages):
+            table[name(path)][source][str(seed)] = result
+    write(arguments.output, table)
+    if failed := failures(table):
         sys.exit("\n".join(failed))
+
+
+def write(path, table):
+    """Write the table; pages of the book that were not run now keep what it says of them."""
+    kept = json.loads(path.read_text())["pages"] if path.exists() else {}
+    known = {name(page) for page in pages()} | table.keys()
+    rows = {page: runs for page, runs in sorted((kept | table).items()) if page in known}
+    content = {"made": machine.description(), "pages": rows}
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

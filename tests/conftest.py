@@ -91,14 +91,24 @@ def run_python(own_folders, tmp_path):
 
 @pytest.fixture(scope="session")
 def chapter_code():
-    """Return a function that executes some cells of a chapter and returns what they defined."""
+    """Return a function that executes some cells of a chapter and returns what they defined.
+
+    A cell that several of its pages have, its imports for one, is executed for each of them.
+    """
 
     def execute(chapter, *ids):
-        notebook = nbformat.read(ROOT / "book" / f"{chapter}.ipynb", as_version=4)
-        sources = {cell.id: cell.source for cell in notebook.cells}
+        cells = [
+            cell
+            for path in sorted((ROOT / "book" / chapter).glob("*.ipynb"))
+            for cell in nbformat.read(path, as_version=4).cells
+        ]
+        missing = set(ids) - {cell.id for cell in cells}
+        assert not missing, f"chapter {chapter} has no cell {missing}"
         namespace = {}
         for cell_id in ids:
-            exec(compile(sources[cell_id], cell_id, "exec"), namespace)
+            for cell in cells:
+                if cell.id == cell_id:
+                    exec(compile(cell.source, cell_id, "exec"), namespace)
         return namespace
 
     return execute

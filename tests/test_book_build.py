@@ -36,9 +36,9 @@ while not Path('{other}').exists():
 def root(tmp_path):
     """Return a book of two notebooks that wait for each other, and of all that a build reads."""
     (tmp_path / "conf.py").write_text(CONFIGURATION)
-    for name in ("requirements.txt", "vae_utils/models.py"):
+    for name in ("requirements.txt", "vae_utils/models.py", "vae_utils/page/slider.html"):
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(name)
     images, labels = np.zeros((2, 28, 28), np.uint8), np.zeros(2, np.uint8)
     arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
@@ -86,6 +86,15 @@ def test_two_notebooks_run_at_once_and_only_when_something_changed(root):
     assert (process.returncode, runs) == (0, ["one", "one", "two", "two", "two"]), process.stderr
 
 
+def test_a_change_of_a_control_runs_the_pages_that_have_it(root):
+    write(root, "one", "# slider(draw, values)")
+    write(root, "two", "")
+    assert build(root)[1] == ["one", "two"]
+    (root / "vae_utils" / "page" / "slider.html").write_text("another control")
+    process, runs = build(root)
+    assert (process.returncode, runs) == (0, ["one", "one", "two"]), process.stderr
+
+
 def test_a_notebook_that_fails_is_named_and_the_next_build_starts_anew(root):
     write(root, "two", "raise RuntimeError('the well is dry')")
     write(root, "one", "")
@@ -113,7 +122,7 @@ def test_a_build_says_how_long_it_will_take_and_how_far_it_is(root):
     write(root, "two", "", text="**Time**: 3 minutes to read, 20 seconds to run on two cores.")
     said = build(root)[0].stdout
     assert "2 notebooks to run, about 30 s" in said
-    assert re.search(r"1 of 2: (one|two), \d+ s\n2 of 2: (one|two), \d+ s\n", said)
+    assert re.search(r"1 of 2: \S*(one|two), \d+ s\n2 of 2: \S*(one|two), \d+ s\n", said)
 
 
 def test_what_compares_seconds_runs_alone(root):

@@ -1,13 +1,15 @@
-"""The chapters keep the rules that CONTRIBUTING.md gives them."""
+"""The pages keep the rules that CONTRIBUTING.md gives them."""
 
 import ast
+import math
 import re
+from itertools import groupby
 from pathlib import Path
 from statistics import median
 
 import nbformat
 import pytest
-import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parent.parent
 FRAME = (
@@ -20,96 +22,153 @@ FRAME = (
 )
 
 
-def chapter_paths():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    pages = [page["file"] for part in toc["parts"] for page in part["chapters"]]
+WORDS, MINUTES, SECONDS, CELLS = 3000, 25, 60, 105  # one sitting
+WORDS_A_MINUTE, SECONDS_A_CELL = 200, 10
+
+
+def page_paths():
+    pages = parse_toc_yaml(ROOT / "_toc.yml")
     return [path for page in pages if (path := ROOT / f"{page}.ipynb").exists()]
 
 
-@pytest.fixture(params=chapter_paths(), ids=lambda path: path.stem)
+def name(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+def chapters():
+    """Return for each chapter its folder and its pages, read."""
+    groups = groupby(page_paths(), key=lambda path: path.parent)
+    return [(folder, [nbformat.read(p, as_version=4) for p in paths]) for folder, paths in groups]
+
+
+@pytest.fixture(params=page_paths(), ids=name)
+def page_path(request):
+    return request.param
+
+
+@pytest.fixture
+def page(page_path):
+    return nbformat.read(page_path, as_version=4)
+
+
+@pytest.fixture(params=chapters(), ids=lambda chapter: chapter[0].name)
 def chapter(request):
-    return nbformat.read(request.param, as_version=4)
+    """All cells of a chapter's pages, as one notebook."""
+    _, pages = request.param
+    return nbformat.v4.new_notebook(cells=[cell for page in pages for cell in page.cells])
 
 
-def code_cells(chapter):
-    return [cell for cell in chapter.cells if cell.cell_type == "code"]
+def code_cells(page):
+    return [cell for cell in page.cells if cell.cell_type == "code"]
 
 
-def prose(chapter):
-    return "\n\n".join(cell.source for cell in chapter.cells if cell.cell_type == "markdown")
+def prose(page):
+    return "\n\n".join(cell.source for cell in page.cells if cell.cell_type == "markdown")
 
 
-def section(chapter, title):
-    return re.split(r"^## ", prose(chapter).split(f"## {title}", 1)[1], flags=re.M)[0]
+def section(page, title):
+    return re.split(r"^## ", prose(page).split(f"## {title}", 1)[1], flags=re.M)[0]
 
 
 def test_every_notebook_stands_in_the_table_of_contents():
-    assert set(ROOT.glob("book/*.ipynb")) == set(chapter_paths())
+    assert set(ROOT.glob("book/**/*.ipynb")) == set(page_paths())
 
 
-def test_a_chapter_has_the_frame(chapter):
-    headings = re.findall(r"^## (.+)$", prose(chapter), flags=re.M)
-    assert chapter.cells[0].source.startswith("# ")
+def test_a_page_has_the_frame(page):
+    headings = re.findall(r"^## (.+)$", prose(page), flags=re.M)
+    assert page.cells[0].source.startswith("# ")
     assert [heading for heading in headings if heading in FRAME] == list(FRAME)
     assert headings[:2] == list(FRAME[:2])
     assert headings[-4:] == list(FRAME[-4:])
 
 
-def test_a_chapter_says_what_is_learned_and_how_long_it_takes(chapter):
-    opening = section(chapter, "What you will learn")
-    assert 3 <= len(re.findall(r"^[-*] ", opening, flags=re.M)) <= 5
-    assert re.search(r"\*\*Time\*\*: \d+ minutes to read, \d+ seconds to run on two cores", opening)
+def test_a_page_says_what_is_learned(page):
+    opening = section(page, "What you will learn")
+    assert 2 <= len(re.findall(r"^[-*] ", opening, flags=re.M)) <= 5
 
 
-def test_the_front_page_says_the_same_times():
+def times(page):
+    """Return the minutes to read and the seconds to run that a page states."""
+    form = r"\*\*Time\*\*: (\d+) minutes to read, (\d+) seconds to run on two cores\."
+    return tuple(map(int, re.search(form, section(page, "What you will learn")).groups()))
+
+
+def open_code_cells(page):
+    """Return the code cells that stand open on the site: not folded, and in no solution."""
+    cells, in_solution = [], False
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            for edge in re.findall(r"\{solution-(start|end)\}", cell.source):
+                in_solution = edge == "start"
+        elif not in_solution and "hide-input" not in cell.metadata.get("tags", []):
+            cells.append(cell)
+    return cells
+
+
+def test_a_page_is_one_sitting(page):
+    words = len(re.findall(r"\w+(?:['’-]\w+)*", prose(page)))
+    assert words <= WORDS
+    assert len(page.cells) <= CELLS
+    minutes = words / WORDS_A_MINUTE + len(open_code_cells(page)) * SECONDS_A_CELL / 60
+    to_read, to_run = times(page)
+    assert to_read in (math.ceil(minutes), math.ceil(minutes) + 1)
+    assert to_read <= MINUTES
+    assert to_run <= SECONDS
+
+
+@pytest.mark.parametrize(("folder", "pages"), chapters(), ids=lambda c: getattr(c, "name", ""))
+def test_a_chapter_and_the_front_page_say_the_same_times(folder, pages):
+    overview = (folder / "index.md").read_text()
+    stated = [times(page) for page in pages]
+    rows = re.findall(
+        r"^\| \{doc\}`/book/(\S+)` .* (\d+)&nbsp;min \| (\d+)&nbsp;s \|$", overview, re.M
+    )
+    names = [name(path) for path in page_paths() if path.parent == folder]
+    assert rows == [(page, str(read), str(run)) for page, (read, run) in zip(names, stated)]
     front = (ROOT / "book" / "index.md").read_text()
-    for path in chapter_paths():
-        opening = section(nbformat.read(path, as_version=4), "What you will learn")
-        read, run = re.search(r"Time\*\*: (\d+) minutes to read, (\d+) seconds", opening).groups()
-        row = next(
-            line for line in front.splitlines() if line.startswith(f"| {{doc}}`{path.stem}`")
-        )
-        assert f"| {read}&nbsp;min | {run}&nbsp;s |" in row, path.stem
+    row = next(line for line in front.splitlines() if f"{{doc}}`{folder.name}/index`" in line)
+    read, run = map(sum, zip(*stated))
+    assert f"| {len(pages)} | {read}&nbsp;min | {run}&nbsp;s |" in row
 
 
-def test_cells_are_short(chapter):
-    cells = [cell.source.splitlines() for cell in code_cells(chapter) if cell.id != "imports"]
+def test_cells_are_short(page):
+    cells = [cell.source.splitlines() for cell in code_cells(page) if cell.id != "imports"]
     lengths = [len(lines) for lines in cells]
     assert max(lengths) <= 20
     assert median(lengths) <= 6
     assert max(len(line) for lines in cells for line in lines) <= 76
 
 
-def test_code_cells_are_plain_python_with_its_imports_in_one_cell(chapter):
+def test_code_cells_are_plain_python_with_its_imports_in_one_cell(page):
     importing = []
-    for cell in code_cells(chapter):
+    for cell in code_cells(page):
         tree = ast.parse(cell.source)  # a magic or a shell command is no Python
         if any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(tree)):
             importing.append(cell.id)
     assert len(importing) == 1
 
 
-def test_every_seed_of_a_chapter_comes_from_one_place(chapter):
-    seed = [cell for cell in code_cells(chapter) if "parameters" in cell.metadata.get("tags", [])]
+def test_every_seed_of_a_page_comes_from_one_place(page):
+    seed = [cell for cell in code_cells(page) if "parameters" in cell.metadata.get("tags", [])]
     assert [cell.source for cell in seed] == ["SEED = 0"]
-    code = "\n".join(cell.source for cell in code_cells(chapter))
+    code = "\n".join(cell.source for cell in code_cells(page))
     assert "keras.utils.set_random_seed(SEED)" in code
     generators = "set_random_seed|default_rng|RandomState|SeedGenerator"
     assert re.findall(rf"(?:{generators})\(\s*\d+|(?:seed|random_state)=\d+", code) == []
 
 
-def test_the_data_are_loaded_once_in_a_cell_that_says_so(chapter):
-    assert sum("load_digits()" in cell.source for cell in code_cells(chapter)) == 1
+def test_the_data_are_loaded_once_in_a_cell_that_says_so(page):
+    assert sum("load_digits()" in cell.source for cell in code_cells(page)) == 1
 
 
-def test_a_chapter_stores_no_outputs(chapter):
-    for cell in code_cells(chapter):
+def test_a_page_stores_no_outputs(page):
+    for cell in code_cells(page):
         assert not cell.outputs, cell.id
         assert cell.execution_count is None, cell.id
 
 
-def test_a_verdict_is_a_sentence_and_a_cell_of_asserts(chapter):
-    verdicts = [cell for cell in code_cells(chapter) if "verdict" in cell.metadata]
+def test_a_verdict_is_a_sentence_and_a_cell_of_asserts(page):
+    verdicts = [cell for cell in code_cells(page) if "verdict" in cell.metadata]
     sentences = [cell.metadata["verdict"] for cell in verdicts]
     assert len(set(sentences)) == len(sentences)
     for cell, sentence in zip(verdicts, sentences):
@@ -119,18 +178,22 @@ def test_a_verdict_is_a_sentence_and_a_cell_of_asserts(chapter):
         assert "assert " in cell.source, cell.id
 
 
-def test_a_chapter_keeps_no_state_of_its_controls(chapter):
-    assert "widgets" not in chapter.metadata  # which would hold pictures
+def test_a_page_keeps_no_state_of_its_controls(page):
+    assert "widgets" not in page.metadata  # which would hold pictures
 
 
-def figure_cells(chapter):
-    return [cell for cell in code_cells(chapter) if "figure" in cell.metadata.get("mystnb", {})]
+def figure_cells(page):
+    return [cell for cell in code_cells(page) if "figure" in cell.metadata.get("mystnb", {})]
 
 
-def test_a_chapter_has_four_figures_and_each_is_named_captioned_described_and_cited(chapter):
+def test_a_chapter_has_four_figures(chapter):
     assert len(figure_cells(chapter)) >= 4
-    text = prose(chapter)
-    for cell in figure_cells(chapter):
+
+
+def test_a_page_has_figures_and_each_is_named_captioned_described_and_cited(page):
+    assert figure_cells(page)
+    text = prose(page)
+    for cell in figure_cells(page):
         figure = cell.metadata["mystnb"]["figure"]
         assert figure["name"].startswith("fig-")
         assert len(figure["caption"].split()) >= 5, figure["name"]
@@ -138,29 +201,29 @@ def test_a_chapter_has_four_figures_and_each_is_named_captioned_described_and_ci
         assert f"{{numref}}`{figure['name']}`" in text, figure["name"]
 
 
-def test_every_cell_that_ends_with_a_figure_describes_it(chapter):
-    for cell in code_cells(chapter):
+def test_every_cell_that_ends_with_a_figure_describes_it(page):
+    for cell in code_cells(page):
         last = cell.source.splitlines()[-1]
         if re.fullmatch(r"fig(ure)?;?|plots\.\w+\(.*\);?", last):
             assert "alt" in cell.metadata.get("mystnb", {}).get("image", {}), cell.id
 
 
-def test_chapters_write_alike(chapter):
+def test_pages_write_alike(page):
     unlike = r"\w+n't\b|\\mathrm\{KL\}|\]\(\d\d_\w+\.ipynb\)"
-    assert re.findall(unlike, prose(chapter)) == []
+    assert re.findall(unlike, prose(page)) == []
 
 
-def test_every_quoted_number_is_glued(chapter):
-    code = "\n".join(cell.source for cell in code_cells(chapter))
+def test_every_quoted_number_is_glued(page):
+    code = "\n".join(cell.source for cell in code_cells(page))
     names = re.findall(r'glue\(\s*f?"([^"]+)"', code)
     glued = re.compile("|".join(re.sub(r"\{[^}]*\}", r"[\\w-]+", name) for name in names))
-    for quoted in re.findall(r"\{glue:text\}`([^`]+)`", prose(chapter)):
+    for quoted in re.findall(r"\{glue:text\}`([^`]+)`", prose(page)):
         assert glued.fullmatch(quoted), quoted
 
 
-def test_every_exercise_has_a_hidden_solution_that_prints(chapter):
+def test_every_exercise_has_a_hidden_solution_that_prints(page):
     exercises, solutions, inside = [], {}, None
-    for cell in chapter.cells:
+    for cell in page.cells:
         if cell.cell_type == "code":
             if inside:
                 solutions[inside] += cell.source
@@ -174,16 +237,21 @@ def test_every_exercise_has_a_hidden_solution_that_prints(chapter):
             inside = label or None
             if inside:
                 solutions[inside] = ""
-    assert len(exercises) >= 3
+    assert exercises
     assert set(solutions) == set(exercises)
     for label, source in solutions.items():
         assert "print(" in source or "plots." in source, label
-    assert prose(chapter).count(":class: dropdown") >= len(exercises)
+    assert prose(page).count(":class: dropdown") >= len(exercises)
 
 
-def answers(chapter):
+def test_a_chapter_has_three_exercises_and_four_questions(chapter):
+    assert prose(chapter).count("{exercise-start}") >= 3
+    assert len(answers(chapter)) >= 4
+
+
+def answers(page):
     """Return for each question its answers: letter, what is offered, and whether it is right."""
-    questions = re.split(r"^\*\*\d+\. ", section(chapter, "Check yourself"), flags=re.M)[1:]
+    questions = re.split(r"^\*\*\d+\. ", prose(page), flags=re.M)[1:]
     form = r"\{dropdown\} ([A-D])\. (.+)\n(.+)"
     return [
         [(letter, offered, reply.startswith("Right")) for letter, offered, reply in found]
@@ -191,16 +259,16 @@ def answers(chapter):
     ]
 
 
-def test_check_yourself_asks_four_questions_that_answer_back(chapter):
-    assert len(answers(chapter)) >= 4
-    for question in answers(chapter):
+def test_check_yourself_asks_questions_that_answer_back(page):
+    assert len(answers(page)) >= 2
+    for question in answers(page):
         assert len(question) >= 3, question
         assert [letter for letter, _, _ in question] == list("ABCD"[: len(question)])
         assert sum(right for _, _, right in question) == 1, question
 
 
-def right_answers(chapter):
-    return [(letter, offered) for q in answers(chapter) for letter, offered, right in q if right]
+def right_answers(page):
+    return [(letter, offered) for q in answers(page) for letter, offered, right in q if right]
 
 
 def test_the_right_answers_of_a_chapter_stand_at_different_places(chapter):
@@ -209,7 +277,7 @@ def test_the_right_answers_of_a_chapter_stand_at_different_places(chapter):
 
 
 def test_neither_place_nor_length_gives_the_right_answers_of_the_book_away():
-    asked = [q for path in chapter_paths() for q in answers(nbformat.read(path, as_version=4))]
+    asked = [q for path in page_paths() for q in answers(nbformat.read(path, as_version=4))]
     at_place = [sum(q[place][2] for q in asked if len(q) > place) for place in range(3)]
     assert max(at_place) <= 0.45 * len(asked)
     assert min(at_place) >= 0.2 * len(asked)
@@ -217,7 +285,7 @@ def test_neither_place_nor_length_gives_the_right_answers_of_the_book_away():
     assert sum(longest) <= 0.5 * len(asked)
 
 
-def test_cell_ids_say_what_a_cell_is_about(chapter):
-    ids = [cell.id for cell in chapter.cells]
+def test_cell_ids_say_what_a_cell_is_about(page):
+    ids = [cell.id for cell in page.cells]
     assert len(set(ids)) == len(ids)
     assert not any(re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f-]+)?", cell_id) for cell_id in ids)

@@ -1,4 +1,4 @@
-"""Away from the site a chapter is plain Markdown, with the site's numbers and working links."""
+"""Away from the site a page is plain Markdown, with the site's numbers and working links."""
 
 import html
 import re
@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import working_copies  # noqa: E402
 
-CHAPTERS = sorted(ROOT.glob("book/*.ipynb"))
+PAGES = sorted(ROOT.glob("book/*/*.ipynb"))
 ROLE = re.compile(r"\{[a-z:]+\}`")
 DIRECTIVE = re.compile(r"^\s*(?:`{3,}|:{3,})\{|^:\w+: |^\([\w-]+\)=$|^(?:`{3,}|:{3,})$", re.M)
 
@@ -25,7 +25,7 @@ def book():
     return plain_notebooks.Book(ROOT, lambda page: f"https://example.org/{page}.html")
 
 
-@pytest.fixture(scope="module", params=CHAPTERS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=PAGES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def chapter(request):
     return nbformat.read(request.param, as_version=4)
 
@@ -53,8 +53,8 @@ def test_the_code_of_a_copy_is_the_chapter_s_own(book, chapter):
 
 def test_figures_and_equations_have_the_numbers_that_the_site_gives_them(book, site):
     seen = 0
-    for path in CHAPTERS:
-        page = (site / "book" / f"{path.stem}.html").read_text()
+    for path in PAGES:
+        page = (site / path.relative_to(ROOT).with_suffix(".html")).read_text()
         for name, number in book.figures.items():
             if f'id="{name}"' in page:
                 figure = page.split(f'id="{name}"', 1)[1]
@@ -79,8 +79,11 @@ def test_figures_and_equations_have_the_numbers_that_the_site_gives_them(book, s
             "([Burda et al., 2015](https://arxiv.org/abs/1509.00519); [Cremer et al., 2018]"
             "(https://proceedings.mlr.press/v80/cremer18a.html))",
         ),
-        ("{doc}`05_latent_plot`", "[The latent plot](https://example.org/05_latent_plot.html)"),
-        ("{doc}`here <notation>`", "[here](https://example.org/notation.html)"),
+        (
+            "{doc}`/book/05_latent_plot/index`",
+            "[The latent plot](https://example.org/book/05_latent_plot/index.html)",
+        ),
+        ("{doc}`here </book/notation>`", "[here](https://example.org/book/notation.html)"),
         (
             ":::{dropdown} A. **Yes**\nRight.\n:::",
             "<details>\n<summary>A. **Yes**</summary>\n\nRight.\n\n</details>",
@@ -94,12 +97,12 @@ def test_a_role_or_directive_becomes_what_a_reader_would_write(book, myst, plain
 
 def test_a_term_shows_its_meaning_and_leads_to_the_glossary(book):
     text = book.text("{term}`them <latent variable>`", str).strip()
-    assert re.fullmatch(r'\[them\]\(https://example.org/glossary.html "[^"{}$]{20,}"\)', text)
+    assert re.fullmatch(r'\[them\]\(https://example.org/book/glossary.html "[^"{}$]{20,}"\)', text)
 
 
 def test_where_the_site_is_unknown_its_pages_are_named_not_linked():
     book = plain_notebooks.Book(ROOT, lambda page: None)
-    assert book.text("{doc}`05_latent_plot` and {term}`ELBO`", str).strip() == (
+    assert book.text("{doc}`/book/05_latent_plot/index` and {term}`ELBO`", str).strip() == (
         "The latent plot and ELBO"
     )
 
@@ -111,16 +114,19 @@ def test_an_unknown_role_is_refused(book):
 
 def test_solutions_stay_folded_and_the_answers_are_the_editor_s_own_in_working_copies(tmp_path):
     assert working_copies.write(tmp_path) == []
-    for path in CHAPTERS:
-        copy = nbformat.read(tmp_path / path.name, as_version=4)
+    for path in PAGES:
+        written = tmp_path / path.parent.name / path.name
+        copy = nbformat.read(written, as_version=4)
         nbformat.validate(copy)
         folded = [c for c in copy.cells if c.metadata.get("jp-MarkdownHeadingCollapsed")]
-        assert len(folded) >= 3
+        assert folded
         assert all(cell.source.startswith("### Solution of exercise") for cell in folded)
         assert set(ROLE.findall(prose(copy))) <= {"{eval}`"}
         assert ":::{dropdown} A. " in prose(copy)
-        for target in re.findall(r"\]\((\w+\.ipynb)", prose(copy)):
-            assert (tmp_path / target).exists(), target
+        links = re.findall(r"\]\(([\w./]+\.ipynb)", prose(copy))
+        assert links
+        for target in links:
+            assert (written.parent / target).exists(), target
     glossary = (tmp_path / "glossary.ipynb").read_text()
     assert "**ELBO" in glossary
     assert "{glossary}" not in glossary
@@ -128,7 +134,7 @@ def test_solutions_stay_folded_and_the_answers_are_the_editor_s_own_in_working_c
 
 def test_what_a_reader_changed_stays_and_what_was_only_run_follows_the_book(tmp_path):
     working_copies.write(tmp_path)
-    ours, theirs = tmp_path / "01_history.ipynb", tmp_path / "02_elbo.ipynb"
+    ours, theirs = (tmp_path / path.parent.name / path.name for path in PAGES[:2])
     run = nbformat.read(ours, as_version=4)
     for cell in run.cells:
         if cell.cell_type == "code":
@@ -149,6 +155,6 @@ def test_what_a_reader_changed_stays_and_what_was_only_run_follows_the_book(tmp_
             notebook.cells[1].source = "An older text."
             notebook.metadata[working_copies.MADE] = working_copies._digest(notebook)
         nbformat.write(notebook, path)
-    assert working_copies.write(tmp_path) == ["02_elbo"]
+    assert working_copies.write(tmp_path) == [str(theirs.relative_to(tmp_path))]
     assert "An older text." not in ours.read_text()
     assert "A note of mine." in theirs.read_text()

@@ -21,7 +21,7 @@ VENUE = {
     "misc": "howpublished",
 }
 GREEK = r"\\(beta|varepsilon|theta|lambda|Lambda|mu|sigma|tau|varphi|omega)"
-PAGES = sorted([*BOOK.glob("*.md"), *BOOK.glob("*.ipynb")])
+PAGES = sorted([*BOOK.rglob("*.md"), *BOOK.glob("*/*.ipynb")])
 
 
 def text_of(page):
@@ -65,7 +65,7 @@ def entry(request):
     return request.param
 
 
-@pytest.fixture(params=PAGES, ids=lambda page: page.name)
+@pytest.fixture(params=PAGES, ids=lambda page: str(page.relative_to(BOOK)))
 def page(request):
     return request.param
 
@@ -192,7 +192,9 @@ def symbols(equations):
 
 def test_the_notation_has_every_symbol_of_the_equations(page):
     general, special = text_of(BOOK / "notation.md").split("## Symbols of one chapter")
-    rows = [row for row in special.splitlines() if f"{{doc}}`{page.stem}`" in row]
+    rows = [
+        row for row in special.splitlines() if f"{{doc}}`/book/{page.parent.name}/index`" in row
+    ]
     explained = "\n".join(re.findall(r"\$(.+?)\$", "\n".join([general, *rows])))
     equations = re.findall(r"\$\$(.+?)\$\$", text_of(page), re.S)
     assert sorted(symbols("\n".join(equations)) - symbols(explained)) == []

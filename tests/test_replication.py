@@ -35,8 +35,10 @@ def toy(tmp_path):
             nbformat.v4.new_code_cell(source, id=f"cell-{number}", metadata=metadata)
             for number, (source, metadata) in enumerate(cells)
         ]
-        nbformat.write(notebook, tmp_path / "toy.ipynb")
-        return tmp_path / "toy.ipynb"
+        path = tmp_path / "toys" / "toy.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(notebook, path)
+        return path
 
     return written
 
@@ -58,7 +60,7 @@ def replicated(own_folders, tmp_path, toy):
             text=True,
         )
         assert output.exists(), done.stderr
-        return json.loads(output.read_text())["pages"]["toy"], done
+        return json.loads(output.read_text())["pages"]["toys/toy"], done
 
     return replicate
 
@@ -74,13 +76,13 @@ def test_a_table_has_every_number_and_verdict_of_every_seed(replicated):
 
 def test_a_second_call_runs_what_is_new_and_says_what_failed(replicated, own_folders):
     replicated(CELLS, 3)
-    kept = {path: path.stat().st_mtime_ns for path in own_folders.glob("replication/*.json")}
+    kept = {path: path.stat().st_mtime_ns for path in own_folders.glob("replication/toys/*.json")}
     assert len(kept) == 6
     sources, done = replicated(CELLS, 4)
     assert kept == {path: path.stat().st_mtime_ns for path in kept}
-    assert len(list(own_folders.glob("replication/*.json"))) == 8
+    assert len(list(own_folders.glob("replication/toys/*.json"))) == 8
     assert done.returncode == 1
-    assert "toy, cell-2 failed in MNIST 300, bundled digits 300" in done.stderr
+    assert "toys/toy, cell-2 failed in MNIST 300, bundled digits 300" in done.stderr
     for runs in sources.values():
         held = [run["verdicts"]["cell-2"] for run in runs.values()]
         assert held == [True, True, True, False]
@@ -90,9 +92,9 @@ def test_a_second_call_runs_what_is_new_and_says_what_failed(replicated, own_fol
 def test_a_chapter_that_stops_is_reported_and_run_again(replicated, own_folders):
     sources, done = replicated([*CELLS[:2], ("1 / 0", {}), CELLS[2]], 1)
     assert done.returncode == 1
-    assert "toy, MNIST, seed 0 stopped: ZeroDivisionError" in done.stderr
+    assert "toys/toy, MNIST, seed 0 stopped: ZeroDivisionError" in done.stderr
     assert sources["MNIST"]["0"]["verdicts"] == {"cell-3": False}
-    assert not list(own_folders.glob("replication/*"))
+    assert not list(own_folders.rglob("toys/*"))
 
 
 def test_a_kernel_sees_the_images_that_its_source_has(replicated):
@@ -130,23 +132,31 @@ def test_the_page_shows_how_often_a_verdict_held_and_how_far_a_number_went(toy, 
     runs = {"0": run("−1.5 ± 2", True), "100": run("10.5", False), "200": run("9.5", True)}
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / replication.RESULTS).write_text(
-        json.dumps({"made": "today", "pages": {"toy": {"MNIST": runs}}})
+        json.dumps({"made": "today", "pages": {"toys/toy": {"MNIST": runs}}})
     )
     text = replication.tables(tmp_path, [toy(CELLS)])
-    assert "(replication-toy)=\n## A toy" in text
+    assert "(replication-toys-toy)=\n## A toy" in text
     assert "| The seed is small. | 2 of 3 | not yet run |" in text
     assert "| Of seed we quote **[ ]** here. | 9.5 (−1.5 ± 2 to 10.5) | not yet run |" in text
     assert "| And **[ ]**. | no (1 of 3), yes (2 of 3) | not yet run |" in text
 
 
 def test_every_verdict_of_the_book_has_been_replicated_and_held_in_nine_runs_of_ten():
-    pages = json.loads((ROOT / replication.RESULTS).read_text())["pages"]
-    assert set(pages) == {path.stem for path in replicate.chapters()}
-    for path in replicate.chapters():
+    table = json.loads((ROOT / replication.RESULTS).read_text())["pages"]
+    assert set(table) == {replicate.name(path) for path in replicate.pages()}
+    for path in replicate.pages():
         notebook = nbformat.read(path, as_version=4)
         asserted = {cell.id for cell in notebook.cells if "verdict" in cell.metadata}
         for source in replicate.SOURCES:
-            runs = pages[path.stem][source].values()
-            assert len(runs) >= 3
+            runs = table[replicate.name(path)][source].values()
+            assert len(runs) >= 5
             assert all(set(run["verdicts"]) == asserted for run in runs), (path.stem, source)
-    assert replicate.failures(pages) == []
+    assert replicate.failures(table) == []
+
+
+def test_pages_that_are_not_run_again_keep_their_rows_unless_they_left_the_book(tmp_path):
+    page = replicate.name(replicate.pages()[0])
+    replicate.write(tmp_path / "table.json", {page: {"MNIST": {"0": "old"}}, "gone/1_page": {}})
+    replicate.write(tmp_path / "table.json", {"toys/toy": {}})
+    rows = json.loads((tmp_path / "table.json").read_text())["pages"]
+    assert rows == {page: {"MNIST": {"0": "old"}}, "toys/toy": {}}

@@ -7,12 +7,12 @@ it is, and said so; one that only was run is written anew when the book's page c
 """
 
 import hashlib
-import shutil
+import os
 import sys
 from pathlib import Path
 
 import nbformat
-import yaml
+from sphinx_external_toc.parsing import parse_toc_yaml
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "_extensions"))
@@ -20,19 +20,28 @@ sys.path.insert(0, str(ROOT / "_extensions"))
 import plain_notebooks  # noqa: E402
 import replication  # noqa: E402
 
+FRONT = "book/index"  # of the site; the folder itself is the way in here
 MADE = "vae_book"  # in a copy's metadata: the digest of what was written
 
 
 def write(folder, root=ROOT):
     """Write all pages of the book at `root` into `folder`; return those that a reader changed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    toc = yaml.safe_load((root / "_toc.yml").read_text())
-    pages = [Path(page["file"]) for part in toc["parts"] for page in part["chapters"]]
-    names = {page.name for page in pages}
-    book = plain_notebooks.Book(
-        root, lambda name: f"{name}.ipynb" if name in names else None, directives=True
-    )
-    return [page.name for page in pages if not _update(folder, _copy(book, root / page), page.name)]
+    copies = {
+        page: folder / f"{page.removeprefix('book/')}.ipynb"
+        for page in parse_toc_yaml(root / "_toc.yml")
+        if page != FRONT
+    }
+    book = plain_notebooks.Book(root, link=None, directives=True)
+    changed = []
+    for page, path in copies.items():
+
+        def way(target, start=path.parent):
+            return os.path.relpath(copies[target], start) if target in copies else None
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not _update(path, _copy(book.with_links(way), root / page)):
+            changed.append(str(path.relative_to(folder)))
+    return changed
 
 
 def _copy(book, path):
@@ -42,15 +51,15 @@ def _copy(book, path):
         return book.plain(notebook, lambda name: f'{{eval}}`glue.values["{name}"]`')
     text = path.with_suffix(".md").read_text()
     if replication.HERE in text:
-        chapters = sorted(path.parent.glob("*.ipynb"))
-        text = text.replace(replication.HERE, replication.tables(ROOT, chapters))
+        pages = sorted(path.parent.glob("*/*.ipynb"))
+        text = text.replace(replication.HERE, replication.tables(ROOT, pages))
     text = book.page(text)
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text, id="text")])
 
 
-def _update(folder, notebook, name):
+def _update(path, notebook):
     """Write a copy unless the reader changed it; return whether it is the book's own now."""
-    path, digest = folder / f"{name}.ipynb", _digest(notebook)
+    digest = _digest(notebook)
     if path.exists():
         present = nbformat.read(path, as_version=4)
         written = present.metadata.get(MADE)
