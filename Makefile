@@ -21,6 +21,7 @@ book: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	if [ -x $(BIN)/biome ]; then $(BIN)/biome lint --error-on-warnings .; fi
 	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 -rs -n 2 --dist loadfile tests book
 
 # The reader's own copies, which git ignores; what a reader changed there stays.

@@ -136,7 +136,7 @@ def _files_of_controls(root):
     pages = root / "vae_utils" / "page"
     return {
         "slider(": sorted(pages.glob("slider*.*")),
-        "explorer": sorted(pages.glob("explorer*.*")),
+        "explorer": sorted({*pages.glob("explorer.*"), *pages.glob("*.js")}),
     }
 
 

@@ -18,12 +18,12 @@ from keras import layers, ops
 from vae_utils import evaluation, losses, models
 from vae_utils.page import explorer
 
-SCRIPT = (Path(explorer.__file__).parent / "explorer.js").read_text(encoding="utf-8")
+SCRIPT = explorer.script()
 NODE = shutil.which("node") or Path(playwright.__file__).parent / "driver" / "node"
 STATE = "document.querySelector('.latent-explorer').explorer.state"
 ANSWERS = """
 async ({ network, inputs }) => {
-  const run = await LatentExplorer.network(network);
+  const run = await LatentNetworks.network(network);
   return inputs.map((x) => run(Float32Array.from(x)).map((y) => Array.from(y)));
 }
 """

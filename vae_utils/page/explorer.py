@@ -1,7 +1,7 @@
 """The latent explorer: a trained VAE on a page, encoder and decoder, without a kernel.
 
-The page gets the networks as a list of layers with rounded weights, and a script of its own,
-`explorer.js`, that runs them. `rounded` is the model as the page has it.
+The page gets the networks as a list of layers with rounded weights, and scripts of its own that
+run them. `rounded` is the model as the page has it.
 """
 
 import base64
@@ -18,6 +18,8 @@ from PIL import Image
 
 from vae_utils import plots
 
+HERE = Path(__file__).parent
+SCRIPTS = ("networks.js", "drawing.js", "plane.js", "explorer.js")  # each needs those before it
 IMAGE_SHAPE = (28, 28, 1)
 IMAGES_PER_LABEL = 20
 POINTS = 2000
@@ -64,21 +66,27 @@ def show(vae, digits):
         ValueError: for a model that the page cannot run; the message says what it has met.
     """
     payload = json.dumps(export(vae) | _examples(vae, digits)).replace("<", "\\u003c")
-    parts = {
-        kind: Path(__file__).with_suffix(f".{kind}").read_text(encoding="utf-8")
-        for kind in ("html", "css", "js")
-    }
-    name = hashlib.sha256((parts["js"] + payload).encode()).hexdigest()[:12]
-    panels = parts["html"].replace("{name}", name).replace("{still}", _still(vae))
+    code = script()
+    name = hashlib.sha256((code + payload).encode()).hexdigest()[:12]
+    panels = _read("explorer.html").replace("{name}", name).replace("{still}", _still(vae))
     return HTML(
-        f"<style>{parts['css']}</style>\n{panels.replace('{alt}', STILL_ALT)}\n"
-        f'<script data-lazy="explorer" data-defines="LatentExplorer">{parts["js"]}\n'
+        f"<style>{_read('explorer.css')}</style>\n{panels.replace('{alt}', STILL_ALT)}\n"
+        f'<script data-lazy="explorer" data-defines="LatentExplorer">{code}\n'
         f'LatentExplorer.start("{name}", {payload});</script>'
     )
 
 
+def script():
+    """Return the explorer's script, which defines `LatentExplorer` and what that is made of."""
+    return "\n".join(map(_read, SCRIPTS))
+
+
+def _read(name):
+    return (HERE / name).read_text(encoding="utf-8")
+
+
 def export(vae):
-    """Return both networks and the likelihood of a VAE as what `explorer.js` reads: a dictionary.
+    """Return both networks and the likelihood of a VAE as what the script reads: a dictionary.
 
     Raises:
         ValueError: as `show`.
