@@ -1,0 +1,236 @@
+"""A working copy in JupyterLab, in a real browser: run whole, it reads like the page of the site.
+
+One page of each chapter, with a control on it where the chapter has one. Needs a Chromium, as the
+tests of the site do.
+"""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from itertools import groupby
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+
+import working_copies  # noqa: E402
+
+EXPRESSION = re.compile(r"\{eval\}`glue\.values\[\"([^\"]+)\"\]`")
+SETTINGS = {
+    "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are there too
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+MINUTE = 60_000  # in milliseconds
+CURRENT = "jupyterapp.shell.currentWidget"
+RUN_ALL = f"""async () => {{
+    const panel = {CURRENT};
+    await panel.context.ready;
+    await panel.sessionContext.ready;
+    return jupyterapp.commands.execute("notebook:run-all-cells");
+}}"""
+ASK_KERNEL = f"""async (code) => {{
+    const asked = {CURRENT}.sessionContext.session.kernel.requestExecute({{ code }});
+    let answer = "";
+    asked.onIOPub = (message) => {{
+        if (message.header.msg_type === "stream") answer += message.content.text;
+    }};
+    await asked.done;
+    return answer;
+}}"""
+
+
+def seconds(path):
+    return int(re.search(r"(\d+) seconds to run", path.read_text())[1])
+
+
+def calls(path, name):
+    return f"{name}(" in path.read_text()
+
+
+def one_page_of_each_chapter():
+    """Return for each chapter a page with a control, if it has one; of several, the quickest."""
+    pages = sorted(ROOT.glob("book/*/*.ipynb"))
+    best = [
+        min(group, key=lambda p: (not calls(p, "show"), not calls(p, "slider"), seconds(p)))
+        for _, group in groupby(pages, key=lambda path: path.parent)
+    ]
+    return [f"{path.parent.name}/{path.name}" for path in best]
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("copies")
+    working_copies.write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(copies, tmp_path_factory):
+    """Start a JupyterLab of its own on the working copies; return its address."""
+    own = tmp_path_factory.mktemp("lab")
+    for name, values in SETTINGS.items():
+        path = own / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(values))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = {
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "ServerApp.root_dir": copies,
+        "ServerApp.allow_root": True,
+        "IdentityProvider.token": "",
+        "LabApp.expose_app_in_browser": True,
+    }
+    folders = {
+        f"JUPYTERLAB_{kind}_DIR": str(own / kind.lower()) for kind in ("SETTINGS", "WORKSPACES")
+    }
+    with (own / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", "--no-browser"]
+            + [f"--{name}={value}" for name, value in options.items()],
+            env=os.environ | folders,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            _wait_until_it_answers(f"http://127.0.0.1:{port}/api", process)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _wait_until_it_answers(address, process):
+    for _ in range(120):
+        assert process.poll() is None, "JupyterLab has ended"
+        try:
+            return urllib.request.urlopen(address)
+        except OSError:
+            time.sleep(0.5)
+    pytest.fail("JupyterLab does not answer")
+
+
+@pytest.fixture(scope="module", params=one_page_of_each_chapter())
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def page(browser, lab, name):
+    """Open a page in JupyterLab and run all its cells."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.set_default_timeout(5 * MINUTE)
+    page.goto(f"{lab}/lab/tree/{name}")
+    page.wait_for_function(f"() => window.jupyterapp && {CURRENT}?.sessionContext?.session?.kernel")
+    page.all_ran = page.evaluate(RUN_ALL)
+    yield page
+    page.evaluate(f"() => {CURRENT}.sessionContext.shutdown()")
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def notebook(copies, name):
+    return nbformat.read(copies / name, as_version=4)
+
+
+def shown(page):
+    """Return the text of each Markdown cell as it is shown, in order."""
+    return page.locator(".jp-MarkdownCell .jp-MarkdownOutput").evaluate_all(
+        "cells => cells.map(cell => cell.textContent)"
+    )
+
+
+def test_every_cell_runs(page):
+    assert page.all_ran
+    assert page.locator("[data-mime-type='application/vnd.jupyter.error']").count() == 0
+
+
+def test_every_number_of_the_prose_is_the_kernel_s(page, notebook):
+    values = json.loads(page.evaluate(ASK_KERNEL, "import json; print(json.dumps(glue.values))"))
+    sources = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    page.wait_for_function("() => !document.body.innerText.includes('glue.values')")
+    texts = shown(page)
+    assert len(texts) == len(sources)
+    quoted = 0
+    for source, text in zip(sources, texts):
+        for key in EXPRESSION.findall(source):
+            assert values[key] in text, (key, values[key], text)
+            quoted += 1
+    assert quoted
+
+
+def test_nothing_shows_a_key_a_role_or_a_warning(page):
+    text = "\n".join(shown(page))
+    assert re.findall(r"\{\w+(?::\w+)?\}`?|glue\.|⚠|:::|fig-\w+", text) == []
+    assert (
+        page.locator(".jp-MarkdownOutput [class*=error], .jp-MarkdownOutput [class*=warn]").count()
+        == 0
+    )
+
+
+def test_figures_have_their_captions(page, notebook):
+    figures = [c for c in notebook.cells if "figure" in c.metadata.get("mystnb", {})]
+    captions = [text for text in shown(page) if re.match(r"Figure \d+\.\d+\. ", text)]
+    assert len(captions) == len(figures) > 0
+
+
+def test_solutions_stay_folded_when_all_cells_have_run(page):
+    headings = page.locator(".jp-MarkdownCell:has-text('Solution of exercise')")
+    assert headings.count() >= 1
+    for heading in headings.all():
+        following = heading.locator(
+            "xpath=following-sibling::*[contains(@class, 'jp-CodeCell')][1]"
+        )
+        assert not following.is_visible()
+
+
+def test_terms_show_their_meaning(page):
+    titles = page.locator(".jp-MarkdownOutput a[title]").evaluate_all(
+        "links => links.map(a => a.title)"
+    )
+    assert titles
+    assert all(len(title.split()) >= 3 for title in titles)
+
+
+def test_controls_answer_to_the_keyboard(page):
+    for slider in page.locator(".widget-hslider [role=slider], .noUi-handle").all():
+        picture = slider.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')]").locator(
+            "img"
+        )
+        before = picture.get_attribute("src")
+        slider.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(
+            "([image, before]) => image.src !== before", arg=[picture.element_handle(), before]
+        )
+    for plane in page.locator(".latent-explorer [data-part=plane]").all():
+        explorer = plane.locator("xpath=ancestor::*[contains(@class, 'latent-explorer')]")
+        place = "root => root.explorer?.state?.z?.join()"
+        page.wait_for_function("root => root.explorer?.state", arg=explorer.element_handle())
+        before = explorer.evaluate(place)
+        plane.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function(
+            f"([root, before]) => ({place})(root) !== before",
+            arg=[explorer.element_handle(), before],
+        )
+
+
+def test_a_link_opens_the_page_that_it_names(page):
+    """The last test of a page, since it leaves it."""
+    link = page.locator(".jp-MarkdownOutput a[href*='.ipynb']").first
+    target = link.get_attribute("href").split("/files/")[-1].split("?")[0]
+    link.click()
+    page.wait_for_function(
+        f"(name) => {CURRENT}?.context?.path?.endsWith(name)", arg=target.split("/")[-1]
+    )
