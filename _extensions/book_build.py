@@ -52,6 +52,7 @@ def setup(app):
     (build / MARK).touch()
     (build / STATE).write_text(everything)
     os.environ["VAE_BOOK_BUILD"] = "1"  # the chapters' controls draw their frames for the page
+    os.environ["IPYTHONDIR"] = str(_kernels_of_the_build(build))
 
     def use_cache_of_state(app, config):
         config.nb_execution_cache_path = str(build / ".jupyter_cache" / state)
@@ -60,6 +61,15 @@ def setup(app):
     app.connect("env-before-read-docs", _run_side_by_side)
     app.connect("build-finished", _remove_mark)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
+
+
+def _kernels_of_the_build(build):
+    """Return a folder for IPython: no start-up file of a user's, and only errors are logged."""
+    folder = build / "ipython"
+    profile = folder / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 'ERROR'\n")
+    return folder
 
 
 def _run_side_by_side(app, env, docnames):

@@ -125,6 +125,17 @@ def test_a_build_says_how_long_it_will_take_and_how_far_it_is(root):
     assert re.search(r"1 of 2: \S*(one|two), \d+ s\n2 of 2: \S*(one|two), \d+ s\n", said)
 
 
+def test_kernels_say_nothing_and_run_no_start_up_file_of_the_user(root, monkeypatch):
+    startup = root / "users" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "first.py").write_text("mine = 1")
+    monkeypatch.setenv("IPYTHONDIR", str(root / "users"))
+    for name in ("one", "two"):
+        write(root, name, "assert 'mine' not in globals()")
+    process, _ = build(root)
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 def test_what_compares_seconds_runs_alone(root):
     when = "import time; from pathlib import Path; start = time.time(); time.sleep(2); "
     when += "Path('{name}-time').write_text(f'{{start}} {{time.time()}}')"
