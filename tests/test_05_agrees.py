@@ -14,7 +14,8 @@ from vae_utils import evaluation, models, plots
 
 CHAPTER = "05_latent_plot"
 BOOK = Path(__file__).parent.parent / "book"
-SOURCES = {c.id: c.source for c in nbformat.read(BOOK / f"{CHAPTER}.ipynb", as_version=4).cells}
+PAGES = [nbformat.read(path, as_version=4) for path in sorted((BOOK / CHAPTER).glob("*.ipynb"))]
+SOURCES = {cell.id: cell.source for page in PAGES for cell in page.cells}
 FUNCTIONS = ("imports", "seed", "points-to-prior", "whitening", "active-by-hand")
 COUNT = 400
 
@@ -114,3 +115,17 @@ def test_whitened_codes_have_mean_zero_and_covariance_one(chapter):
     white = chapter["whiten"](z, z)
     np.testing.assert_allclose(white.mean(axis=0), 0, atol=1e-12)
     np.testing.assert_allclose(np.cov(white.T), np.eye(2), atol=1e-12)
+
+
+def test_the_widths_of_one_page_are_the_precisions_of_another(chapter):
+    run(chapter, "curvature", "ellipse-widths")
+    z = np.random.default_rng(5).normal(size=(20, 2)).astype("float32")
+    ours = chapter["widths"](z, chapter["vae"])
+    np.testing.assert_allclose(ours, 1 / np.sqrt(chapter["precision"](z)), rtol=1e-5)
+
+
+def test_quadrature_finds_the_distance_of_a_gaussian_from_the_prior(chapter):
+    run(chapter, "points-quadrature")
+    mean, log_var = np.full((3, 2), [1.0, -0.5]), np.full((3, 2), [-1.0, 0.5])
+    exact = 0.5 * np.sum(mean[0] ** 2 + np.exp(log_var[0]) - 1 - log_var[0])
+    assert abs(chapter["quadrature"](mean, log_var) - exact) < 1e-3
