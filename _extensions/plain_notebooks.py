@@ -15,7 +15,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import nbformat
-from jupyter_cache import get_cache
 from pybtex.database import parse_file
 from sphinx_external_toc.parsing import parse_toc_yaml
 
@@ -43,6 +42,8 @@ def setup(app):
 
 
 def _write_downloads(app, error):
+    from jupyter_cache import get_cache  # here, since Binder writes working copies without it
+
     if error is not None or app.builder.format != "html":
         return
     site = app.config.html_context.get("site")

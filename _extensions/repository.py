@@ -105,6 +105,8 @@ def _settle_launch_buttons(app, page, template, context, doctree):
         for button in group.get("buttons", []):
             if button["text"] == "Colab":
                 button["url"] = button["url"].replace(f"/blob/{BRANCH}/", f"/blob/{COLAB_BRANCH}/")
+            if button["text"] == "Binder":  # opens the working copies, which `postBuild` writes
+                button["url"] = button["url"].replace("=lab/tree/book/", "=lab/tree/my_copies/")
 
 
 def _install_in_copies(app, error, address):

@@ -126,6 +126,18 @@ def test_with_an_address_each_page_can_be_run_edited_and_shared(built):
     assert [cell.source for cell in copy.cells if cell.id == "install-vae-utils"]
 
 
+def test_binder_opens_the_working_copy_and_colab_the_plain_one():
+    start = "https://mybinder.org/v2/gh/someone/a-book/main?urlpath=lab/tree"
+    plain = "https://colab.research.google.com/github/someone/a-book/blob"
+    binder = {"text": "Binder", "url": f"{start}/book/05_latent_plot/2_decoded_plane.ipynb"}
+    colab = {"text": "Colab", "url": f"{plain}/main/book/05_latent_plot/2_decoded_plane.ipynb"}
+    app = SimpleNamespace(env=SimpleNamespace(doc2path=lambda page: f"{page}.ipynb"))
+    context = {"header_buttons": [{"label": "launch-buttons", "buttons": [binder, colab]}]}
+    repository._settle_launch_buttons(app, "book/a", "page.html", context, None)
+    assert binder["url"] == f"{start}/my_copies/05_latent_plot/2_decoded_plane.ipynb"
+    assert colab["url"] == f"{plain}/colab/book/05_latent_plot/2_decoded_plane.ipynb"
+
+
 def test_without_an_address_nothing_leads_nowhere(built):
     page, site = built()
     for word in ("mybinder", "colab", "issues/new", "/edit/", "og:url"):
