@@ -474,8 +474,10 @@ def test_a_bare_pickle_is_not_unpickled_either(named_file, tmp_path, save):
 
 def test_pixels_are_the_levels_divided_by_255(digits):
     np.testing.assert_array_equal(digits.x_test, (digits.test_levels / 255).astype("float32"))
-    np.testing.assert_array_equal(digits.x_train, (digits.train_levels / 255).astype("float32"))
-    assert digits.x_train.dtype == digits.x_test.dtype == np.float32
+    assert digits.x_test.dtype == np.float32
+    np.testing.assert_array_equal(
+        digits.x_validation, (digits.validation_levels / 255).astype("float32")
+    )
 
 
 def test_every_level_has_its_own_pixel_from_exactly_0_to_exactly_1():
@@ -530,9 +532,25 @@ def test_a_gaussians_pixels_need_only_be_finite():
             data.full_scale(np.array([0.0, bad]), "gaussian")
 
 
-def test_the_test_pixels_are_kept_and_the_training_pixels_are_not(digits):
-    assert digits.x_test is digits.x_test
-    assert digits.x_train is not digits.x_train
+def test_any_part_of_the_training_pixels_is_an_array_and_only_that_is_computed(digits):
+    """Also where a part holds levels of 0 and 1 only, which alone would be taken for binary."""
+    levels = digits.train_levels.copy()
+    levels[7] = levels[7] > 127
+    x_train = dataclasses.replace(digits, train_levels=levels).x_train
+    rows = np.array([7, 3, 300])
+    for part in (slice(5, 9), rows, 7, -1, (slice(9), ..., 0), levels.mean((1, 2, 3)) > 40):
+        assert isinstance(x_train[part], np.ndarray)
+        assert x_train[part].dtype == np.float32
+        np.testing.assert_array_equal(x_train[part], (levels[part] / 255).astype("float32"))
+    assert (len(x_train), x_train.shape, x_train.dtype) == (320, levels.shape, np.float32)
+
+
+@pytest.mark.parametrize("whole", [np.asarray, np.array, lambda x: np.concatenate([x, x])[:320]])
+def test_the_whole_of_the_training_pixels_is_taken_for_an_array(digits, whole):
+    expected = (digits.train_levels / 255).astype("float32")
+    np.testing.assert_array_equal(whole(digits.x_train), expected)
+    assert whole(digits.x_train).dtype == np.float32
+    assert np.asarray(digits.x_train, "float64").dtype == np.float64
 
 
 def test_equal_data_have_equal_fingerprints(digits):

@@ -611,7 +611,7 @@ def test_importing_changes_nothing_and_says_nothing(tmp_path):
     code = """
         import gc, keras
         before = keras.optimizers.Optimizer._all_reduce_sum_gradients
-        from vae_utils import data, evaluation, losses, models, plots, training
+        from vae_utils import data, evaluation, losses, memory, models, plots, training
         assert keras.optimizers.Optimizer._all_reduce_sum_gradients is before
         assert gc.get_freeze_count() == 0
     """

@@ -114,11 +114,6 @@ def test_ink_is_dark_on_white_paper_on_the_same_scale_everywhere(images):
         assert shown.cmap(shown.norm(1.0)) == to_rgba("black")
 
 
-def test_titles_stand_over_their_images(images):
-    figure = plots.image_grid(images, titles=list("abcdefg"))
-    assert [ax.get_title() for ax in figure.axes] == [*"abcdefg", "", "", ""]
-
-
 def test_reconstructions_stand_below_their_images(plane):
     shares = np.array([[0.2, 0.8], [0.5, 0.5], [0.9, 0.1]])
     x = np.broadcast_to(shares.repeat(3, axis=1)[:, None, :, None], (3, 4, 6, 1))

@@ -15,12 +15,12 @@ def directory():
     The environment variable `VAE_UTILS_CACHE` names it, else the platform's own place for caches;
     for a user without a home, it is among the temporary files.
     """
-    named = os.environ.get("VAE_UTILS_CACHE")
+    if named := os.environ.get("VAE_UTILS_CACHE"):
+        return Path(named).absolute()
     try:
-        folder = Path(named).absolute() if named else platformdirs.user_cache_path("vae_utils")
-    except RuntimeError:  # the answer of newer versions of platformdirs
-        folder = Path("~")
-    return folder if folder.is_absolute() else Path(tempfile.gettempdir()) / "vae_utils"
+        return platformdirs.user_cache_path("vae_utils")
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "vae_utils"
 
 
 def load_or_make(path, *, load, make, save):
@@ -56,16 +56,14 @@ def load_or_make(path, *, load, make, save):
 def locked(path):
     """Hold the lock that belongs to `path`; yield False where its folder cannot be written."""
     lock = filelock.FileLock(f"{path}.lock")
-    writable = True
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock.acquire()
     except OSError as error:
         reason = error.strerror or error
         print(f"Nothing can be cached in {path.parent} ({reason}). The run goes on.")
-        writable = False
     try:
-        yield writable
+        yield lock.is_locked
     finally:
         lock.release()
 

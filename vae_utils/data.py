@@ -1,6 +1,5 @@
 """Handwritten digits: MNIST where it can be had, else the scans that ship with scikit-learn."""
 
-import contextlib
 import hashlib
 import io
 import os
@@ -19,7 +18,6 @@ from vae_utils.checks import require
 
 SOURCES = ("auto", "mnist", "bundled")
 PARTS = ("train", "validation", "test")
-FILE_PARTS = ("train", "test")
 IMAGE_SIZE = 28
 VALIDATION_SHARE = 12  # 5,000 of MNIST's 60,000 training images, the last ones
 COPIES_PER_SCAN = 14
@@ -40,8 +38,9 @@ class Digits:
     first half of MNIST's test images is the harder one.)
 
     The grey levels are kept as uint8, a quarter of the memory of floats. `x_train`, `x_validation`
-    and `x_test` are the same images as the models take them. `x_train` is computed at each use:
-    hold on to a slice of it, or train from `train_levels`, rather than keep all of it.
+    and `x_test` are the same images as the models take them, float32 in [0, 1]. The validation and
+    the test images are arrays; of `x_train`, which would take 172 MB of MNIST, only what is asked
+    for is computed: `digits.x_train[:1000]` or `digits.x_train[rows]` is an array.
 
     Attributes:
         name: "MNIST" or "bundled digits", or whatever else describes the images.
@@ -60,10 +59,10 @@ class Digits:
     test_levels: np.ndarray
     y_test: np.ndarray
 
-    @property
+    @cached_property
     def x_train(self):
-        """Training images, float32 in [0, 1], shape `(n, 28, 28, 1)`; a new array at each use."""
-        return to_unit_interval(self.train_levels)
+        """Training images as `Pixels`, shape `(n, 28, 28, 1)`; parts of them are arrays."""
+        return Pixels(self.train_levels)
 
     @cached_property
     def x_validation(self):
@@ -91,6 +90,30 @@ class Digits:
             f"{self.name} ({self.origin}): {train:,} training, {validation:,} validation and "
             f"{test:,} test images"
         )
+
+
+class Pixels:
+    """Images in [0, 1] that are computed when asked for, so that not all need memory at once.
+
+    `pixels[rows]` is a NumPy array, float32, and so is the whole, `pixels[:]`, as which functions
+    of NumPy, Keras and TensorFlow take it by themselves.
+
+    Args:
+        levels: images as `to_unit_interval` takes them.
+    """
+
+    def __init__(self, levels):
+        self.levels, self.scale = levels, full_scale(levels)
+        self.shape, self.dtype = levels.shape, np.dtype(np.float32)
+
+    def __len__(self):
+        return len(self.levels)
+
+    def __getitem__(self, rows):
+        return np.divide(self.levels[rows], self.scale, dtype=self.dtype)
+
+    def __array__(self, dtype=None, copy=None):
+        return self[:].astype(dtype or self.dtype, copy=False)
 
 
 def full_scale(images, likelihood="bernoulli"):
@@ -174,21 +197,20 @@ def load_digits(source="auto"):
 def _mnist():
     """Return MNIST from the first place that has it."""
     if named := os.environ.get("MNIST_NPZ"):
-        return _read_npz(Path(named), origin="the file that MNIST_NPZ names")
+        if not os.path.isfile(named):
+            raise FileNotFoundError(f"There is no file {named}. {GET_MNIST}")
+        return _read_npz(Path(named), "the file that MNIST_NPZ names")
     keras_home = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras"))
     cached = keras_home / "datasets" / "mnist.npz"
-    if os.path.isfile(cached):  # False too where the folder cannot be read
-        try:
-            return _read_npz(cached, origin="the Keras cache")
-        except ValueError as error:
-            print(f"{error} A new copy is downloaded.")
     with cache.locked(cache.directory() / "mnist.npz"):  # two notebooks, one download
-        if os.path.isfile(cached):
-            with contextlib.suppress(ValueError):
-                return _read_npz(cached, origin="the Keras cache")
+        if os.path.isfile(cached):  # False too where the folder cannot be read
+            try:
+                return _read_npz(cached, "the Keras cache")
+            except ValueError as error:
+                print(f"{error} A new copy is downloaded.")
         content = _downloaded_mnist()
         cache.write_atomically(cached, lambda path: path.write_bytes(content))
-    return _mnist_from(_arrays(io.BytesIO(content), FILE_PARTS), "downloaded", MNIST_URL)
+    return _read_npz(MNIST_URL, "downloaded", content)
 
 
 def _downloaded_mnist():
@@ -216,21 +238,37 @@ def _downloaded_mnist():
         content = f"what came is not mnist.npz by its hash; it begins {content[:20]!r}"
     raise ConnectionError(
         "MNIST is neither in MNIST_NPZ nor in the Keras cache, and could not be downloaded "
-        f"({content}). Try again, or download {MNIST_URL} by other means and set MNIST_NPZ to its "
-        "path."
+        f"({content}). Download {MNIST_URL} by other means and set MNIST_NPZ to its path."
     )
 
 
-def _read_npz(path, origin):
-    """Read a file in the layout of Keras's mnist.npz."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no file {path}. {GET_MNIST}")
+def _read_npz(path, origin, content=None):
+    """Read a file in the layout of Keras's mnist.npz, or the content downloaded from one."""
     try:
-        with path.open("rb") as file:
-            arrays = _arrays(file, FILE_PARTS)
+        arrays = _arrays(io.BytesIO(content or path.read_bytes()), ("train", "test"))
     except Exception as error:  # whatever a damaged file makes its reader raise
         raise ValueError(f"{path} is not a usable mnist.npz: {error}. {GET_MNIST}") from error
-    return _mnist_from(arrays, origin, file=path)
+
+    def require_array(fits, key, wanted):
+        array = arrays[key]
+        got = f"dtype {array.dtype}, shape {array.shape}"
+        if array.size and array.dtype.kind in "iuf":
+            got += f", values {array.min()} to {array.max()}"
+        require(fits, f"{path}: {key} must be {wanted}.", f"{got}. {GET_MNIST}")
+
+    for part, least in (("train", 2), ("test", 1)):
+        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+        fits = images.dtype == np.uint8 and images.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE)
+        wanted = f"uint8 images of shape (n, 28, 28), n >= {least}"
+        require_array(fits and len(images) >= least, f"x_{part}", wanted)
+        fits = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
+        wanted = f"{len(images)} integer labels from 0 to 9, one for each image"
+        require_array(fits and np.isin(labels, range(10)).all(), f"y_{part}", wanted)
+    for kind in "xy":
+        whole = arrays[f"{kind}_train"]
+        held_out = max(len(whole) // VALIDATION_SHARE, 1)
+        arrays[f"{kind}_train"], arrays[f"{kind}_validation"] = np.split(whole, [-held_out])
+    return _shuffled("MNIST", origin, arrays)
 
 
 def _arrays(file, parts=PARTS):
@@ -243,32 +281,6 @@ def _arrays(file, parts=PARTS):
         if missing:
             raise ValueError(f"it lacks {', '.join(missing)}")
         return {key: np.asarray(archive[key]) for key in keys}
-
-
-def _mnist_from(arrays, origin, file):
-    """Return the arrays as `Digits`, or raise a `ValueError` that says which is wrong, and how."""
-
-    def require_array(fits, key, wanted):
-        array = arrays[key]
-        got = f"dtype {array.dtype}, shape {array.shape}"
-        if array.size and array.dtype.kind in "iuf":
-            got += f", values {array.min()} to {array.max()}"
-        require(fits, f"{file}: {key} must be {wanted}.", f"{got}. {GET_MNIST}")
-
-    for part, least in (("train", 2), ("test", 1)):
-        images, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
-        fits = images.dtype == np.uint8 and images.shape[1:] == (IMAGE_SIZE, IMAGE_SIZE)
-        wanted = f"uint8 images of shape (n, 28, 28), n >= {least}"
-        require_array(fits and len(images) >= least, f"x_{part}", wanted)
-        fits = labels.dtype.kind in "iu" and labels.shape == images.shape[:1]
-        require_array(fits, f"y_{part}", f"{len(images)} integer labels, one for each image")
-        fits = labels.min() >= 0 and labels.max() <= 9
-        require_array(fits, f"y_{part}", "labels from 0 to 9")
-    for kind in "xy":
-        whole = arrays[f"{kind}_train"]
-        held_out = max(len(whole) // VALIDATION_SHARE, 1)
-        arrays[f"{kind}_train"], arrays[f"{kind}_validation"] = np.split(whole, [-held_out])
-    return _shuffled("MNIST", origin, arrays)
 
 
 def _shuffled(name, origin, arrays):
@@ -285,13 +297,12 @@ def _shuffled(name, origin, arrays):
 def _bundled_digits():
     """Return scikit-learn's scans, enlarged; from the cache if an earlier call left them there."""
     recipe = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    path = cache.directory() / f"bundled-digits-{recipe}.npz"
 
-    arrays = cache.load_or_make(
-        cache.directory() / f"bundled-digits-{recipe}.npz",
-        load=_arrays,
-        make=_enlarged_scans,
-        save=lambda arrays, path: np.savez(path, **arrays),
-    )
+    def save(arrays, path):
+        np.savez(path, **arrays)
+
+    arrays = cache.load_or_make(path, load=_arrays, make=_enlarged_scans, save=save)
     return _shuffled("bundled digits", "scikit-learn", arrays)
 
 
@@ -308,16 +319,14 @@ def _enlarged_scans():
     train, validation, y_train, y_validation = train_test_split(
         scans, labels, test_size=180, stratify=labels, random_state=0
     )
-    random = np.random.default_rng(0)
-    copies = [_enlarge(scan) for scan in train]
-    for _ in range(COPIES_PER_SCAN - 1):
-        copies += [_enlarge(scan, *_small_change(random)) for scan in train]
+    random, copies = np.random.default_rng(0), COPIES_PER_SCAN - 1
+    varied = [_enlarge(scan, *_small_change(random)) for _ in range(copies) for scan in train]
     return {
-        "x_train": np.stack(copies),
+        "x_train": np.stack([*map(_enlarge, train), *varied]),
         "y_train": np.tile(y_train, COPIES_PER_SCAN),
-        "x_validation": np.stack([_enlarge(scan) for scan in validation]),
+        "x_validation": np.stack([*map(_enlarge, validation)]),
         "y_validation": y_validation,
-        "x_test": np.stack([_enlarge(scan) for scan in test]),
+        "x_test": np.stack([*map(_enlarge, test)]),
         "y_test": y_test,
     }
 

@@ -28,7 +28,7 @@ def elbo_terms(vae, x, seed=0):
     mean, log_var = vae.encode(x)
     noise = np.random.default_rng(seed)
     reconstruction = [
-        _decoded_samples(vae, x[rows], mean[rows], log_var[rows], 1, noise)[0]
+        _sample(vae, x[rows], mean[rows], log_var[rows], 1, noise)[0]
         for rows in _slices(len(x), vae.rows_at_once(vae.decoder))
     ]
     kl = ops.convert_to_numpy(losses.gaussian_kl(mean, log_var))
@@ -72,10 +72,7 @@ def log_likelihood(vae, x, num_samples=64, seed=0):
         log_weights = []
         for samples in _slices(num_samples, samples_at_once):
             count = samples.stop - samples.start
-            image_log_var = log_var[rows]
-            nll, z, eps = _decoded_samples(vae, x[rows], mean[rows], image_log_var, count, noise)
-            # log p(z) − log q(z|x), where the constants of the two Gaussians cancel
-            log_ratio = 0.5 * np.sum(eps**2 - z**2 + image_log_var[:, np.newaxis], axis=-1)
+            nll, log_ratio = _sample(vae, x[rows], mean[rows], log_var[rows], count, noise)
             log_weights.append(log_ratio - nll)
         bounds.append(logsumexp(np.concatenate(log_weights, 1), axis=1) - np.log(num_samples))
     return np.concatenate(bounds).astype(np.float64)
@@ -93,15 +90,17 @@ def active_units(vae, x, threshold=0.01):
     return mean.var(axis=0) > threshold
 
 
-def _decoded_samples(vae, x, mean, log_var, count, noise):
-    """Draw `count` z for each image: −log p(x|z) of shape (n, count); z, ε (n, count, latent)."""
+def _sample(vae, x, mean, log_var, count, noise):
+    """Draw `count` z for each image: −log p(x|z) and log p(z) − log q(z|x), both (n, count)."""
     shape = (len(x), count, vae.latent_dim)
     eps = noise.standard_normal(shape, dtype=np.float32)
-    z = mean[:, np.newaxis] + np.exp(0.5 * log_var[:, np.newaxis]) * eps
+    mean, log_var = mean[:, np.newaxis], log_var[:, np.newaxis]
+    z = mean + np.exp(0.5 * log_var) * eps
+    log_ratio = 0.5 * np.sum(eps**2 - z**2 + log_var, axis=-1)  # their constants cancel
     logits = vae.decoder(z.reshape(-1, vae.latent_dim), training=False)
     images = ops.repeat(ops.convert_to_tensor(x, "float32"), count, axis=0)
     nll = ops.convert_to_numpy(vae.reconstruction_term(images, logits))
-    return nll.reshape(shape[:2]), z, eps
+    return nll.reshape(shape[:2]), log_ratio
 
 
 def _slices(total, size):

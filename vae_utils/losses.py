@@ -10,7 +10,7 @@ import math
 
 from keras import ops
 
-from vae_utils.checks import require
+from vae_utils.checks import can_be_equal, require
 
 
 def gaussian_kl(mean, log_var):
@@ -79,9 +79,6 @@ def _sum_over_pixels(values):
 
 def _require_same_shape(**tensors):
     """Refuse what would broadcast: a (batch, 28, 28) and a (batch,) tensor do, into nonsense."""
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    (first, a), (second, b) = shapes.items()
-    known = [(m, n) for m, n in zip(a, b) if isinstance(m, int) and isinstance(n, int)]
-    same = len(a) == len(b) and all(m == n for m, n in known)
+    (first, a), (second, b) = ((name, tuple(tensor.shape)) for name, tensor in tensors.items())
     received = f"{first} of shape {a}, {second} of shape {b}"
-    require(same, f"{first} and {second} must have the same shape.", received)
+    require(can_be_equal(a, b), f"{first} and {second} must have the same shape.", received)

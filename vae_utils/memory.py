@@ -4,6 +4,8 @@ import gc
 
 import keras
 
+sum_over_replicas = keras.optimizers.Optimizer._all_reduce_sum_gradients
+
 
 def release_trained_models():
     """Give back the memory of trained models that nothing refers to any more.
@@ -13,15 +15,11 @@ def release_trained_models():
     replica: what that leaves in TensorFlow's gradient registry would keep graph, weights and
     optimizer of every trained model for good (tensorflow/tensorflow#97697).
     """
-
-    optimizer_class = keras.optimizers.Optimizer
-    sum_over_replicas = optimizer_class._all_reduce_sum_gradients
-
-    def sum_if_replicated(optimizer, grads_and_vars):
-        if optimizer._distribution_strategy.num_replicas_in_sync == 1:
-            return grads_and_vars
-        return sum_over_replicas(optimizer, grads_and_vars)
-
-    if sum_over_replicas.__name__ != sum_if_replicated.__name__:
-        optimizer_class._all_reduce_sum_gradients = sum_if_replicated
+    keras.optimizers.Optimizer._all_reduce_sum_gradients = _sum_if_replicated
     gc.collect()
+
+
+def _sum_if_replicated(optimizer, grads_and_vars):
+    if optimizer._distribution_strategy.num_replicas_in_sync == 1:
+        return grads_and_vars
+    return sum_over_replicas(optimizer, grads_and_vars)

@@ -10,15 +10,12 @@ import numpy as np
 from keras import layers, ops
 
 from vae_utils import data, losses, replicas
-from vae_utils.checks import is_positive_integer, require
+from vae_utils.checks import can_be_equal, is_positive_integer, require
 
 LIKELIHOODS = ("bernoulli", "gaussian")
 MOST_ROWS_AT_ONCE = 1024
 NUMBERS_AT_ONCE = MOST_ROWS_AT_ONCE * 28 * 28 * 32  # in the widest layer: 100 MB
-ACTIVATIONS = (
-    "ELU", "HardSigmoid", "LeakyReLU", "PReLU", "ReLU", "Relu", "Sigmoid", "Softmax", "Softplus",
-    "Tanh",
-)  # fmt: skip
+ACTIVATIONS = {name.replace("_", "") for name in dir(keras.activations)} - {"linear"} | {"prelu"}
 PIXEL_LOG_VAR_START = keras.initializers.Constant(-3.0)  # about the variance of MNIST's pixels
 
 
@@ -46,7 +43,6 @@ class Sampling(layers.Layer):
         return input_shape[0]
 
     def save_own_variables(self, store):
-        super().save_own_variables(store)
         store["noise"] = self.seed_generator.state  # a reloaded model goes on where this one was
 
     def load_own_variables(self, store):
@@ -85,14 +81,19 @@ class VAE(keras.Model):
 
     def __init__(self, encoder, decoder, likelihood="bernoulli", beta=1.0, seed=None, **kwargs):
         super().__init__(**kwargs)
-        require(
-            likelihood in LIKELIHOODS, f"likelihood must be one of {LIKELIHOODS}.", f"{likelihood=}"
-        )
+        wanted = f"likelihood must be one of {LIKELIHOODS}."
+        require(likelihood in LIKELIHOODS, wanted, f"{likelihood=}")
         if likelihood == "bernoulli":
             _require_logits(decoder)
         self.latent_dim = decoder.input_shape[-1]
         self.image_shape = tuple(decoder.output_shape[1:])
-        _require_that_they_fit(encoder, decoder, self.latent_dim, self.image_shape)
+        taken, given = encoder.input_shape[1:], [head.shape[1:] for head in encoder.outputs]
+        require(
+            taken == self.image_shape and given == [(self.latent_dim,)] * 2,
+            "The encoder must turn the decoder's images into [mean, log_var] of its latent_dim.",
+            f"a decoder from {decoder.input_shape[1:]} to {self.image_shape}, an encoder from "
+            f"{taken} to {given}",
+        )
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
@@ -158,12 +159,8 @@ class VAE(keras.Model):
 
     def compile(self, optimizer="adam", loss=None, metrics=None, **kwargs):
         """As `keras.Model.compile`, for an optimizer and all that does not concern the loss."""
-        require(
-            loss is None and metrics is None,
-            "A VAE brings its own loss, the negative ELBO, and logs its parts: compile it with an "
-            "optimizer only.",
-            f"{loss=}, {metrics=}",
-        )
+        wanted = "A VAE brings its own loss, the negative ELBO: compile it with an optimizer only."
+        require(loss is None and metrics is None, wanted, f"{loss=}, {metrics=}")
         super().compile(optimizer=optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)  # not in `fit`, which may fail halfway
 
@@ -192,7 +189,9 @@ class VAE(keras.Model):
         Raises:
             ValueError: for images of the wrong shape or outside [0, 1].
         """
-        self.check_images(x)
+        self.check_shape(getattr(x, "shape", ()))
+        wanted = "Grey levels up to 255 are divided by 255 first, as data.to_unit_interval does."
+        require(data.full_scale(x, self.likelihood) == 1, wanted, f"dtype {x.dtype}")
         return self._in_batches(self.encoder, x)
 
     def decode(self, z):
@@ -208,36 +207,31 @@ class VAE(keras.Model):
             ValueError: for points of the wrong shape.
         """
         z = np.asarray(z, "float32")
-        fits = z.ndim == 2 and z.shape[1] == self.latent_dim and len(z)
         wanted = f"z must have the shape (n, {self.latent_dim}), n > 0."
-        require(fits, wanted, f"z of shape {z.shape}")
+        require(z.size and z.shape[1:] == (self.latent_dim,), wanted, f"z of shape {z.shape}")
         return self._in_batches(self.decoder, z)[0]
 
     def decode_mean(self, z):
         """Return the mean image of p(x|z), pixels in [0, 1] if Bernoulli; shapes as in `decode`."""
-        outputs = self.decode(z)
         if self.likelihood == "gaussian":
-            return outputs
-        return ops.convert_to_numpy(ops.sigmoid(outputs))
-
-    def check_images(self, x):
-        """Raise a `ValueError` unless `x` is an array of images that this model can take."""
-        self.check_shape(getattr(x, "shape", ()))
-        scaled = data.full_scale(x, self.likelihood) == 1
-        wanted = "Grey levels up to 255 are divided by 255 first, as data.to_unit_interval does."
-        require(scaled, wanted, f"dtype {x.dtype}")
+            return self.decode(z)
+        return ops.convert_to_numpy(ops.sigmoid(self.decode(z)))
 
     def check_shape(self, shape):
-        """The same for a shape, of which a part may be unknown (None)."""
+        """Raise a `ValueError` unless this is the shape of some images for this model.
+
+        Args:
+            shape: `(n, height, width, channels)`, None for what is not known yet.
+        """
         shape = tuple(shape)
-        fits = all(None in (a, b) or a == b for a, b in zip(shape[1:], self.image_shape))
+        fits = can_be_equal(shape, (None, *self.image_shape)) and shape[0] != 0
         wanted = f"Images must have the shape (n, {', '.join(map(str, self.image_shape))})."
-        require(len(shape) == 4 and fits and shape[0] != 0, wanted, f"shape {shape}")
+        require(fits, wanted, f"shape {shape}")
 
     def rows_at_once(self, network=None):
         """Return how many rows a network, or all of the VAE, computes at once in some 100 MB."""
         networks = [network] if network else [self.encoder, self.decoder]
-        operations = [operation for network in networks for operation in _operations(network)]
+        operations = sum(map(_operations, networks), [])
         tensors = keras.tree.flatten([operation.output for operation in operations])
         widest = max(math.prod(size or 1 for size in tensor.shape[1:]) for tensor in tensors)
         return min(max(NUMBERS_AT_ONCE // widest, 1), MOST_ROWS_AT_ONCE)
@@ -251,22 +245,13 @@ class VAE(keras.Model):
         return [np.concatenate(part) for part in zip(*parts)]
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "decoder": keras.saving.serialize_keras_object(self.decoder),
-            "likelihood": self.likelihood,
-            "beta": self.beta,
-            "seed": self.seed,
-        }
+        names = ("encoder", "decoder", "likelihood", "beta", "seed")
+        own = {name: getattr(self, name) for name in names}
+        return {**super().get_config(), **keras.saving.serialize_keras_object(own)}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
-        networks = {
-            part: keras.saving.deserialize_keras_object(config[part], custom_objects)
-            for part in ("encoder", "decoder")
-        }
-        return _called(cls(**{**config, **networks}))
+        return _called(cls(**keras.saving.deserialize_keras_object(config, custom_objects)))
 
 
 class MeanOverBatch(keras.losses.Loss):
@@ -363,23 +348,9 @@ def _to_image(h, image_shape):
 
 
 def _require_images_alone(*others):
-    require(
-        all(other is None for other in others),
-        "A VAE learns from images alone: call fit(x) or evaluate(x), with a data set of x, not of "
-        "(x, y).",
-        "targets or sample weights as well",
-    )
-
-
-def _require_that_they_fit(encoder, decoder, latent_dim, image_shape):
-    taken = tuple(encoder.input_shape[1:])
-    given = [tuple(output.shape[1:]) for output in encoder.outputs]
-    require(
-        taken == image_shape and given == [(latent_dim,)] * 2,
-        "The encoder must turn the decoder's images into [mean, log_var] of the decoder's "
-        "latent_dim.",
-        f"a decoder from ({latent_dim},) to {image_shape}, an encoder from {taken} to {given}",
-    )
+    wanted = "A VAE learns from images alone: fit or evaluate x, or a data set of x, not of (x, y)."
+    alone = all(other is None for other in others)
+    require(alone, wanted, "targets or sample weights as well")
 
 
 def _require_logits(decoder):
@@ -387,13 +358,9 @@ def _require_logits(decoder):
     for operation in reversed(_operations(decoder)):
         function = getattr(operation, "activation", operation)
         name = getattr(function, "__name__", type(function).__name__)
-        of_a_layer = function is not operation and name not in ("linear", "NoneType")
-        require(
-            not of_a_layer and name not in ACTIVATIONS,
-            "A Bernoulli decoder returns logits: leave out the activation at its end, the loss "
-            "applies the sigmoid.",
-            f"{name} in the layer {operation.name!r}",
-        )
+        is_activation = name.lower().replace("_", "") in ACTIVATIONS
+        wanted = "A Bernoulli decoder returns logits: leave out the activation at its end."
+        require(not is_activation, wanted, f"{name} in the layer {operation.name!r}")
         inputs = keras.tree.flatten(getattr(operation, "input", []))
         if getattr(operation, "weights", []) or len(inputs) != 1:
             return
@@ -401,9 +368,9 @@ def _require_logits(decoder):
 
 def _operations(network):
     """List a network's layers and operations in order, those of networks within it as well."""
-    parts = network.layers if isinstance(network, keras.Sequential) else None
-    parts = parts or getattr(network, "operations", None)
-    return [network] if not parts else [o for part in parts for o in _operations(part)]
+    name = "layers" if isinstance(network, keras.Sequential) else "operations"
+    parts = getattr(network, name, [])
+    return [o for part in parts for o in _operations(part)] or [network]
 
 
 def _called(vae):

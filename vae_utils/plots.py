@@ -19,29 +19,24 @@ ROW_NAME_INCHES = 1.3
 HALO = [withStroke(linewidth=3, foreground="white")]  # around black text, on any colour
 
 
-def image_grid(images, columns=10, titles=None, scale=0.8):
+def image_grid(images, columns=10, scale=0.8):
     """Draw images side by side, dark ink on white paper.
 
     Args:
         images: pixels in [0, 1], shape `(n, height, width)` or `(n, height, width, 1)`.
         columns: images per row.
-        titles: one short text per image, or None.
         scale: width of an image in inches.
 
     Returns:
         A Matplotlib `Figure`.
     """
     rows = -(-len(images) // columns)
-    height = scale * (1.25 if titles is not None else 1.0)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * scale, rows * height), squeeze=False
-    )
+    size = (columns * scale, rows * scale)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for ax in axes.flat:
         ax.axis("off")
-    for index, (ax, image) in enumerate(zip(axes.flat, images)):
+    for ax, image in zip(axes.flat, images):
         ax.imshow(np.squeeze(image), cmap=INK, vmin=0, vmax=1)
-        if titles is not None:
-            ax.set_title(titles[index], fontsize=8)
     return _finished(figure)
 
 
@@ -60,10 +55,8 @@ def reconstructions(vae, x):
     width = figure.get_figwidth() + ROW_NAME_INCHES
     figure.set_figwidth(width)
     figure.subplots_adjust(left=ROW_NAME_INCHES / width)
-    for row, name in ((0, "image"), (len(x), "mean of p(x|z)")):
-        figure.axes[row].text(
-            -0.15, 0.5, name, ha="right", va="center", transform=figure.axes[row].transAxes
-        )
+    for ax, name in zip(figure.axes[:: len(x)], ("image", "mean of p(x|z)")):
+        ax.text(-0.15, 0.5, name, ha="right", va="center", transform=ax.transAxes)
     return figure
 
 
@@ -95,12 +88,8 @@ def latent_scatter(z, labels=None, ax=None):
         ax.scatter(*z.T, **points)
         return _finished(ax.figure)
     labels = np.asarray(labels)
-    require(
-        labels.shape == z.shape[:1],
-        f"labels must be one for each of the {len(z)} points; one-hot rows become labels by "
-        "argmax(axis=1).",
-        f"shape {labels.shape}",
-    )
+    wanted = f"labels must be one for each of the {len(z)} points, one-hot rows by argmax(axis=1)."
+    require(labels.shape == z.shape[:1], wanted, f"shape {labels.shape}")
     names = np.unique(labels)
     medians = np.array([np.median(z[labels == name], axis=0) for name in names])
     side = min(ax.get_window_extent().size) / ax.figure.dpi
@@ -171,9 +160,8 @@ def decoded_plane(vae, n):
     ticks = prior_quantiles(n)
     z = np.stack(np.meshgrid(ticks, ticks[::-1]), axis=-1).reshape(-1, 2)
     images = vae.decode_mean(z)
-    height, width, channels = images.shape[1:]
-    tiles = images.reshape(n, n, height, width, channels).transpose(0, 2, 1, 3, 4)
-    return tiles.reshape(n * height, n * width, channels).squeeze()
+    rows = np.concatenate(images.reshape(n, n, *images.shape[1:]), axis=1)
+    return np.concatenate(rows, axis=1).squeeze()
 
 
 def manifold(vae, n=15):

@@ -1,5 +1,6 @@
 """Where a progress bar writes, on a terminal and in a notebook."""
 
+import io
 import sys
 
 from IPython import get_ipython
@@ -15,7 +16,7 @@ def progress_stream():
     return _ReplacedLine() if hasattr(get_ipython(), "kernel") else sys.stdout
 
 
-class _ReplacedLine:
+class _ReplacedLine(io.TextIOBase):
     encoding = "utf-8"  # so that a progress bar dares to draw blocks
     handle = None
 
@@ -27,6 +28,3 @@ class _ReplacedLine:
             self.handle = display({"text/plain": line}, raw=True, display_id=True)
         else:
             self.handle.update({"text/plain": line}, raw=True)
-
-    def flush(self):
-        pass

@@ -23,14 +23,8 @@ BATCH_SIZE = 200
 PEAK_LEARNING_RATE = 6e-3
 STEPS_PER_EXECUTION = 20
 DIVERGED = 1e6  # no weight of a sane network is as large
-BAD_STEPS = (
-    "The weights have diverged: try a smaller learning rate, a warm-up, or clipnorm=1.0 in the "
-    "optimizer."
-)
-BAD_INPUT = (
-    "The weights have stayed within bounds, so look at what went in: pixels outside [0, 1]? Or the "
-    "logarithm of a negative number in a loss of your own?"
-)
+BAD_STEPS = "The weights have diverged: try a smaller learning rate, a warm-up, or clipnorm=1.0."
+BAD_INPUT = "The weights are within bounds, so look at what went in: pixels outside [0, 1]?"
 
 
 def batches(images, batch_size=BATCH_SIZE, seed=None, likelihood="bernoulli"):
@@ -52,14 +46,12 @@ def batches(images, batch_size=BATCH_SIZE, seed=None, likelihood="bernoulli"):
     Raises:
         ValueError: if there is no image, `batch_size` is not positive, or as `data.full_scale`.
     """
-    require(
-        is_positive_integer(batch_size) and len(images),
-        "batch_size must be a positive integer, with images to fill it.",
-        f"{batch_size=}, {len(images)} images",
-    )
+    count = len(images)
+    wanted = "batch_size must be a positive integer, with images to fill it."
+    require(is_positive_integer(batch_size) and count, wanted, f"{batch_size=}, {count} images")
     scale = data.full_scale(images, likelihood)
     images = tf.constant(images)
-    count, steps = len(images), math.ceil(len(images) / batch_size)
+    steps = math.ceil(count / batch_size)
 
     def shuffled_rows(number):  # all at once: row by row costs more than the images themselves
         order = tf.random.experimental.stateless_shuffle(tf.range(count), [number, 0])
@@ -86,9 +78,8 @@ def warm_up_and_decay(peak, steps):
     """
     warm_up = max(steps // 10, 1)
     decay = max(steps - warm_up, 1)
-    return keras.optimizers.schedules.CosineDecay(
-        peak / 10, decay, warmup_target=peak, warmup_steps=warm_up
-    )
+    schedule = keras.optimizers.schedules.CosineDecay
+    return schedule(peak / 10, decay, warmup_target=peak, warmup_steps=warm_up)
 
 
 def prepare(vae, images, epochs, learning_rate=PEAK_LEARNING_RATE):
@@ -103,19 +94,17 @@ def prepare(vae, images, epochs, learning_rate=PEAK_LEARNING_RATE):
     Raises:
         ValueError: if it is not known how many batches there are.
     """
-    require(
-        (count := images.cardinality()) >= 0,
-        "The learning rate is planned for a known number of steps. End the data set with "
-        ".apply(tf.data.experimental.assert_cardinality(steps)), an endless one with .take(steps) "
-        "before.",
-        f"a cardinality of {count}",
+    steps = images.cardinality()
+    wanted = (
+        "The learning rate is planned for a known number of steps: end the data set with "
+        ".take(steps).apply(tf.data.experimental.assert_cardinality(steps))."
     )
+    require(steps >= 0, wanted, f"a cardinality of {steps}")
+    # Keras takes several steps at once on a single replica only.
     several = vae.distribute_strategy.num_replicas_in_sync > 1
-    vae.compile(
-        keras.optimizers.Adam(warm_up_and_decay(learning_rate, len(images) * epochs)),
-        # Keras takes several steps at once on a single replica only.
-        steps_per_execution=1 if several else min(STEPS_PER_EXECUTION, len(images)),
-    )
+    at_once = 1 if several else min(STEPS_PER_EXECUTION, len(images))
+    schedule = warm_up_and_decay(learning_rate, len(images) * epochs)
+    vae.compile(keras.optimizers.Adam(schedule), steps_per_execution=at_once)
 
 
 def train(
@@ -195,19 +184,17 @@ class StopOnNaN(keras.callbacks.Callback):
     """End the training as soon as a loss is NaN or infinite; `reason` says what to try."""
 
     reason = None
-    epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.epoch = epoch
+        self.epoch = epoch + 1
 
     def on_train_batch_end(self, batch, logs=None):
-        self._check(logs, f"in epoch {self.epoch + 1}, batch {batch + 1}")
+        self._check(logs["loss"], f"in epoch {self.epoch}, batch {batch + 1}")
 
     def on_test_batch_end(self, batch, logs=None):
-        self._check(logs, f"on the validation images in epoch {self.epoch + 1}")
+        self._check(logs["loss"], f"on the validation images in epoch {self.epoch}")
 
-    def _check(self, logs, where):
-        loss = (logs or {}).get("loss", 0.0)
+    def _check(self, loss, where):
         if self.reason or math.isfinite(loss):
             return
         sane = all(np.all(np.abs(w) < DIVERGED) for w in self.model.get_weights())
@@ -255,8 +242,9 @@ def load_or_train(
     Raises:
         ValueError, FloatingPointError: as `models.build_vae` and `train`.
     """
-    network = (architecture, latent_dim, _image_shape(images), likelihood, beta, seed)
-    key = _key(_fingerprint(images), network, epochs)
+    image_shape, fingerprint = _shape_and_fingerprint(images)
+    network = (architecture, latent_dim, image_shape, likelihood, beta, seed)
+    key = _key(fingerprint, network, epochs)
     folder = cache.directory()
     backup_dir = folder / f"unfinished-{key}"
 
@@ -276,31 +264,22 @@ def load_or_train(
         shutil.rmtree(backup_dir, ignore_errors=True)
         return vae
 
-    vae = cache.load_or_make(
-        folder / f"{architecture}-{latent_dim}d-{key}.keras",
-        load=keras.models.load_model,
-        make=make,
-        save=lambda vae, path: vae.save(path),
-    )
+    path, load = folder / f"{architecture}-{latent_dim}d-{key}.keras", keras.models.load_model
+    vae = cache.load_or_make(path, load=load, make=make, save=models.VAE.save)
     keras.utils.set_random_seed(seed)
     return vae
 
 
-def _image_shape(images):
-    if isinstance(images, tf.data.Dataset):
-        return tuple(images.element_spec.shape[1:])
-    return np.shape(images.train_levels if isinstance(images, data.Digits) else images)[1:]
-
-
-def _fingerprint(images):
-    """Return a digest of the images; of a data set's, whatever their order."""
+def _shape_and_fingerprint(images):
+    """Return an image's shape, and a digest of all images; of a data set's, in whatever order."""
     if isinstance(images, data.Digits):
-        return images.fingerprint
-    if not isinstance(images, tf.data.Dataset):
-        images = np.ascontiguousarray(images)
-        return hashlib.sha256(images).hexdigest(), images.dtype.str
-    rows = (row for batch in images.as_numpy_iterator() for row in batch)
-    return sum(int(hashlib.sha256(np.ascontiguousarray(row)).hexdigest(), 16) for row in rows)
+        return images.train_levels.shape[1:], images.fingerprint
+    if isinstance(images, tf.data.Dataset):
+        rows = (row for batch in images.as_numpy_iterator() for row in batch)
+        digests = (hashlib.sha256(np.ascontiguousarray(row)).hexdigest() for row in rows)
+        return tuple(images.element_spec.shape[1:]), sum(int(digest, 16) for digest in digests)
+    images = np.ascontiguousarray(images)
+    return images.shape[1:], (hashlib.sha256(images).hexdigest(), images.dtype.str)
 
 
 def _key(*settings):
