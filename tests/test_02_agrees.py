@@ -52,7 +52,7 @@ def test_the_terms_of_the_elbo_are_those_of_the_module(chapter_code, vae, images
 
 def test_the_importance_weighted_bound_is_the_one_of_the_module(chapter_code, vae, images):
     cells = ("log-likelihoods", "log-weights", "importance-bound")
-    chapter = chapter_code("02_elbo", "imports", "log-normal", *cells)
+    chapter = chapter_code("02_elbo", "imports", *cells)
     chapter["vae"] = vae
     q = np.concatenate(vae.encode(images), axis=1)
     noise = np.random.default_rng(4).standard_normal((len(images), 32, 2), dtype="float32")
@@ -62,7 +62,7 @@ def test_the_importance_weighted_bound_is_the_one_of_the_module(chapter_code, va
 
 
 def test_the_table_of_log_joint_densities_holds_prior_and_likelihood(chapter_code, vae, images):
-    chapter = chapter_code("02_elbo", "imports", "log-normal", "log-likelihoods", "plane")
+    chapter = chapter_code("02_elbo", "imports", "log-likelihoods", "plane")
     axes = np.linspace(-2, 2, 5), np.linspace(-1, 3, 4)
     plane = chapter["log_joint_on_plane"](vae, images, *axes)
     z = np.array([[axes[0][3], axes[1][1]]])
@@ -96,3 +96,14 @@ def test_the_toy_model_without_its_bend_is_a_gaussian(chapter_code):
     x = np.linspace(-3, 3, 7)
     wanted = stats.norm.logpdf(x, scale=np.sqrt(1 + chapter["NOISE"] ** 2))
     assert chapter["log_evidence"](x, bend=0) == pytest.approx(wanted, abs=1e-10)
+
+
+def test_the_toy_model_is_the_same_on_all_pages(chapter_code):
+    first = chapter_code("02_elbo", *TOY, "gauss-hermite", "elbo-function")
+    second = chapter_code("02_elbo", "imports", "kl-quadrature", "toy-again")
+    third = chapter_code("02_elbo", "imports", "toy-model")
+    x, mean = np.linspace(-3, 3, 7), np.linspace(1, -1, 7)
+    wanted = first["log_evidence"](x)
+    assert second["log_evidence"](x) == pytest.approx(wanted, abs=1e-10)
+    wanted = first["elbo"](x, mean, -1.0)
+    assert third["elbo"](x, mean, -1.0) == pytest.approx(wanted, abs=1e-10)
