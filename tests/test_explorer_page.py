@@ -13,7 +13,7 @@ from conftest import skip_unless_required
 from vae_utils import data, training
 from vae_utils.page import explorer
 
-PAGES = ("book/index", "book/05_latent_plot")
+PAGES = ("book/index", "book/05_latent_plot/2_decoded_plane")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 THREE = [(0.3, 0.25), (0.6, 0.2), (0.62, 0.35), (0.45, 0.48), (0.65, 0.6), (0.6, 0.78), (0.3, 0.75)]
 STATE = "document.querySelector('.latent-explorer').explorer.state"
