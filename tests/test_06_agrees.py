@@ -12,7 +12,7 @@ from scipy.special import expit
 from vae_utils import models
 
 CHAPTER = "06_generation"
-CELLS = ("imports", "seed", "encode-training", "straight", "textbook-slerp", "slerp")
+CELLS = ("imports", "seed", "straight", "textbook-slerp", "slerp")
 MEMORY = ("squared-distances", "nearest", "share-nearer", "share-seen")
 MORE = ("frechet", "frechet-of-features", "drawing", "temperature-measure")
 
