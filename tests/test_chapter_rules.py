@@ -90,7 +90,7 @@ def test_a_page_says_what_is_learned(page):
 
 def times(page):
     """Return the minutes to read and the seconds to run that a page states."""
-    form = r"\*\*Time\*\*: (\d+) minutes to read, (\d+) seconds to run on two cores\."
+    form = r"\*\*Time\*\*: (\d+) minutes to read, (\d+) seconds to run on two cores\b"
     return tuple(map(int, re.search(form, section(page, "What you will learn")).groups()))
 
 

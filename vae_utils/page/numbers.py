@@ -9,7 +9,7 @@ def glue(name, value):
     """Give the prose a number to quote: `` {glue:text}`name` `` shows `value` on the built page.
 
     Args:
-        name: a name that no other notebook uses.
+        name: a name of its own on this page, with the chapter's word first.
         value: the text as it is to be read, "143.3" for one.
     """
     glue.values[name] = value
