@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from scipy import special, stats
 
-from vae_utils import evaluation, losses, models
+from vae_utils import data, evaluation, losses, models
 
 pytestmark = [
     # Keras's own variables, when NumPy copies them.
@@ -456,6 +456,7 @@ def test_a_vae_learns(vae, x):
         (stream, "uint8"),
         (stream, "bool"),
         (generator, "float32"),
+        (data.Pixels, "bool"),
     ],
 )
 def test_images_come_as_arrays_or_streams_of_any_type(x, source, dtype):
