@@ -203,8 +203,12 @@ class Book:
         """Return a link to a page of the book; where the page cannot be opened, the text alone."""
         if not (target := self.link(page)):
             return text
-        meaning = ' "{}"'.format(title.replace('"', "'")) if title else ""
-        return f"[{text}]({target}{meaning})"
+        if not title:
+            return f"[{text}]({target})"
+        if self.directives:  # JupyterLab's MyST drops the title of a link
+            meaning = title.translate(str.maketrans("()", "[]"))
+            return f"[{{abbr}}`{text} ({meaning})`]({target})"
+        return '[{}]({} "{}")'.format(text, target, title.replace('"', "'"))
 
     def _reference(self, label, text):
         if label in self.exercises:

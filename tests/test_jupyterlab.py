@@ -145,7 +145,7 @@ def notebook(copies, name):
 
 def shown(page):
     """Return the text of each Markdown cell as it is shown, in order."""
-    return page.locator(".jp-MarkdownCell .jp-MarkdownOutput").evaluate_all(
+    return page.locator(".jp-MarkdownCell .myst").evaluate_all(
         "cells => cells.map(cell => cell.textContent)"
     )
 
@@ -172,10 +172,7 @@ def test_every_number_of_the_prose_is_the_kernel_s(page, notebook):
 def test_nothing_shows_a_key_a_role_or_a_warning(page):
     text = "\n".join(shown(page))
     assert re.findall(r"\{\w+(?::\w+)?\}`?|glue\.|⚠|:::|fig-\w+", text) == []
-    assert (
-        page.locator(".jp-MarkdownOutput [class*=error], .jp-MarkdownOutput [class*=warn]").count()
-        == 0
-    )
+    assert page.locator(".myst [class*=error], .myst [class*=warn]").count() == 0
 
 
 def test_figures_have_their_captions(page, notebook):
@@ -195,11 +192,11 @@ def test_solutions_stay_folded_when_all_cells_have_run(page):
 
 
 def test_terms_show_their_meaning(page):
-    titles = page.locator(".jp-MarkdownOutput a[title]").evaluate_all(
-        "links => links.map(a => a.title)"
+    meanings = page.locator(".myst a abbr").evaluate_all(
+        "terms => terms.map(term => term.ariaLabel)"
     )
-    assert titles
-    assert all(len(title.split()) >= 3 for title in titles)
+    assert meanings
+    assert all(len(meaning.split()) >= 3 for meaning in meanings)
 
 
 def test_controls_answer_to_the_keyboard(page):
@@ -228,7 +225,7 @@ def test_controls_answer_to_the_keyboard(page):
 
 def test_a_link_opens_the_page_that_it_names(page):
     """The last test of a page, since it leaves it."""
-    link = page.locator(".jp-MarkdownOutput a[href*='.ipynb']").first
+    link = page.locator(".myst a[href*='.ipynb']").first
     target = link.get_attribute("href").split("/files/")[-1].split("?")[0]
     link.click()
     page.wait_for_function(

@@ -121,7 +121,7 @@ def test_solutions_stay_folded_and_the_answers_are_the_editor_s_own_in_working_c
         folded = [c for c in copy.cells if c.metadata.get("jp-MarkdownHeadingCollapsed")]
         assert folded
         assert all(cell.source.startswith("### Solution of exercise") for cell in folded)
-        assert set(ROLE.findall(prose(copy))) <= {"{eval}`"}
+        assert set(ROLE.findall(prose(copy))) <= {"{eval}`", "{abbr}`"}
         assert ":::{dropdown} A. " in prose(copy)
         links = re.findall(r"\]\(([\w./]+\.ipynb)", prose(copy))
         assert links

@@ -21,6 +21,7 @@ import plain_notebooks  # noqa: E402
 import replication  # noqa: E402
 
 FRONT = "book/index"  # of the site; the folder itself is the way in here
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 MADE = "vae_book"  # in a copy's metadata: the digest of what was written
 
 
@@ -54,7 +55,8 @@ def _copy(book, path):
         pages = sorted(path.parent.glob("*/*.ipynb"))
         text = text.replace(replication.HERE, replication.tables(ROOT, pages))
     text = book.page(text)
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(text, id="text")])
+    cell = nbformat.v4.new_markdown_cell(text, id="text")
+    return nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": KERNEL})
 
 
 def _update(path, notebook):
