@@ -2,7 +2,8 @@
 
 Figures become WebP, half the size or less, and say their width and height, so that the text below
 does not move when they arrive. References are items of their list: the role that docutils gives
-them is deprecated. The mark after an equation stays on its line.
+them is deprecated. The mark after an equation stays on its line. The folds of the table of contents
+in the sidebar, which the theme leaves without a name, say whose pages they hold.
 """
 
 import io
@@ -12,11 +13,13 @@ from pathlib import Path
 from PIL import Image
 
 EQUATION = re.compile(r'([(“]*)(<span class="math [^>]*>[^<]*</span>)([,.;:?!)”’]*)')
+FOLD = re.compile(r"(<a\b[^>]*>(?P<title>[^<]*)</a><details[^>]*><summary)>")
 FIGURE = re.compile(r'(<img\b[^>]*\bsrc="[^"]*_images/)([^"/]+)\.png"')
 
 
 def setup(app):
     app.connect("html-page-context", _mend_page)
+    app.connect("html-page-context", _name_folds, priority=900)  # after the theme
     app.connect("build-finished", _shrink_figures)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -34,6 +37,21 @@ def _mend_page(app, page, template, context, doctree):
     body = FIGURE.sub(sized, context.get("body", ""))
     body = EQUATION.sub(_with_its_marks, body)
     context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
+
+
+def _name_folds(app, page, template, context, doctree):
+    generate = context.get("generate_toctree_html")
+
+    def named(*arguments, kind, **options):
+        tree = generate(*arguments, kind=kind, **options)
+        return (
+            FOLD.sub(r'\1 aria-label="Pages of \g<title>">', str(tree))
+            if kind == "sidebar"
+            else tree
+        )
+
+    if generate:
+        context["generate_toctree_html"] = named
 
 
 def _with_its_marks(match):
