@@ -1,11 +1,11 @@
-"""Run chapters where Binder would run them, in at most 2 GiB of memory.
+"""Run pages where Binder would run them, in at most 2 GiB of memory.
 
 Usage, with an environment that holds what `binder/` says and no more:
 
     python3.11 -m venv /tmp/binder
     /tmp/binder/bin/pip install -r binder/requirements.txt
     PATH=/tmp/binder/bin:$PATH binder/postBuild
-    /tmp/binder/bin/python benchmarks/binder.py [book/02_elbo.ipynb …]
+    /tmp/binder/bin/python benchmarks/binder.py [book/02_elbo/1_bound.ipynb …]
 
 JupyterLab runs beside each notebook, as on Binder; nothing is in the cache. What counts is the
 resident memory of all these processes together, looked at ten times a second. A run beyond the
@@ -69,7 +69,10 @@ def main():
         lab.terminate()
         lab.wait()
         failed = failed or result != "runs"
-        print(f"| {notebook.stem} | {seconds:.0f} | {peak:,.0f} | {result} |", flush=True)
+        print(
+            f"| {notebook.parent.name}/{notebook.stem} | {seconds:.0f} | {peak:,.0f} | {result} |",
+            flush=True,
+        )
     sys.exit(failed)
 
 

@@ -1,6 +1,6 @@
-"""How long each chapter runs, and how much memory its kernel holds at the peak.
+"""How long each page runs, and how much memory its kernel holds at the peak.
 
-Usage: python benchmarks/notebooks.py [book/02_elbo.ipynb …]
+Usage: python benchmarks/notebooks.py [book/02_elbo/1_bound.ipynb …]
 
 Every notebook runs from start to finish in a kernel of its own, with an empty cache of models,
 on the digits that `data.load_digits` finds. Peak memory is the kernel's largest resident set as
@@ -57,7 +57,7 @@ def measure(path):
 
 def main(paths):
     print(machine.description(), "\n")
-    figures = {path.stem: measure(path) for path in paths}
+    figures = {f"{path.parent.name}/{path.stem}": measure(path) for path in paths}
     rows = [[name, *(f"{figure:.0f}" for figure in row)] for name, row in figures.items()]
     print(machine.table(["notebook", "seconds", "peak memory, MiB", "of it kept, MiB"], rows))
 
