@@ -130,7 +130,8 @@ def page(browser, lab, name):
     """Open a page in JupyterLab and run all its cells."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(5 * MINUTE)
-    page.goto(f"{lab}/lab/tree/{name}")
+    workspace = Path(name).parent  # one of its own, or the tabs of the last page would come back
+    page.goto(f"{lab}/lab/workspaces/{workspace}/tree/{name}")
     page.wait_for_function(f"() => window.jupyterapp && {CURRENT}?.sessionContext?.session?.kernel")
     page.all_ran = page.evaluate(RUN_ALL)
     yield page
