@@ -135,7 +135,7 @@ def page(browser, lab, name):
     page.wait_for_function(f"() => window.jupyterapp && {CURRENT}?.sessionContext?.session?.kernel")
     page.all_ran = page.evaluate(RUN_ALL)
     yield page
-    page.evaluate(f"() => {CURRENT}.sessionContext.shutdown()")
+    page.evaluate("() => jupyterapp.serviceManager.sessions.shutdownAll()")
     page.close()
 
 
