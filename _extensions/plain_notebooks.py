@@ -277,7 +277,8 @@ def _terms(page):
     for names, text in _glossary(page):
         text = ROLE.sub(lambda m: "" if "cite" in m[1] else m[2].split("<")[0].strip(), text)
         text = re.sub(r"\$([^$]+)\$", lambda formula: _in_words(formula[1]), text)
-        sentences = [s for s in re.split(r"(?<=[.:;]) ", text) if not re.search(r"[\\`{_^]", s)]
+        parts = [part for part in re.split(r"(?<=[.:;]) ", text) if len(part.split()) > 3]
+        sentences = [part for part in parts if not re.search(r"[\\`{_^]", part)]
         meaning = re.sub(r"\s+([.,:;])", r"\1", sentences[0].rstrip(":;")) if sentences else None
         meanings |= dict.fromkeys((name.lower() for name in names), meaning)
     return meanings
