@@ -133,8 +133,9 @@ def _shared_processors(kernels):
 def _state(root):
     """Return a digest of all that every notebook's outputs depend on."""
     controls = {path for paths in _files_of_controls(root).values() for path in paths}
-    paths = [path for path in sorted((root / "vae_utils").rglob("*.*")) if path not in controls]
-    return _digest([*paths, root / "requirements.txt"], data.load_digits().fingerprint)
+    module = (path for path in (root / "vae_utils").rglob("*.*") if path.suffix != ".pyc")
+    paths = [*sorted(set(module) - controls), root / "requirements.txt"]
+    return _digest(paths, data.load_digits().fingerprint)
 
 
 def _controls(root):
@@ -162,7 +163,7 @@ def _forget_old_controls(cache, controls):
     made_with = Path(cache.path, CONTROLS)
     before = json.loads(made_with.read_text()) if made_with.exists() else controls
     changed = [name for name, digest in controls.items() if before.get(name) != digest]
-    for record in cache.list_cache_records():
+    for record in cache.list_cache_records() if changed else []:
         notebook = cache.get_cache_bundle(record.pk).nb
         if any(name in cell.source for cell in notebook.cells for name in changed):
             cache.remove_cache(record.pk)

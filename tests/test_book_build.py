@@ -90,6 +90,10 @@ def test_a_change_of_a_control_runs_the_pages_that_have_it(root):
     write(root, "one", "# slider(draw, values)")
     write(root, "two", "")
     assert build(root)[1] == ["one", "two"]
+    compiled = root / "vae_utils" / "page" / "__pycache__" / "sliders.cpython-311.pyc"
+    compiled.parent.mkdir()
+    compiled.write_text("what an import left")
+    assert build(root)[1] == ["one", "two"]
     (root / "vae_utils" / "page" / "slider.html").write_text("another control")
     process, runs = build(root)
     assert (process.returncode, runs) == (0, ["one", "one", "two"]), process.stderr
