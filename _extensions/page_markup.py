@@ -44,11 +44,9 @@ def _name_folds(app, page, template, context, doctree):
 
     def named(*arguments, kind, **options):
         tree = generate(*arguments, kind=kind, **options)
-        return (
-            FOLD.sub(r'\1 aria-label="Pages of \g<title>">', str(tree))
-            if kind == "sidebar"
-            else tree
-        )
+        if kind != "sidebar":
+            return tree
+        return FOLD.sub(r'\1 aria-label="Pages of \g<title>">', str(tree))
 
     if generate:
         context["generate_toctree_html"] = named
