@@ -28,6 +28,7 @@ import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.executors import load_executor
 from jupyter_cache.readers import NbReadError
+from nbclient import NotebookClient
 from sphinx.util import logging
 
 from vae_utils import data
@@ -57,6 +58,7 @@ def setup(app):
     def use_cache_of_state(app, config):
         config.nb_execution_cache_path = str(build / ".jupyter_cache" / state)
 
+    NotebookClient.coalesce_streams.default_value = True  # of a progress bar, the last line stays
     app.connect("config-inited", use_cache_of_state)
     app.connect("env-before-read-docs", _run_side_by_side)
     app.connect("build-finished", _remove_mark)

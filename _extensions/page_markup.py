@@ -1,9 +1,14 @@
 """A Sphinx extension that makes pages light, still while they load, and clear to all.
 
 Figures become WebP, half the size or less, and say their width and height, so that the text below
-does not move when they arrive. References are items of their list: the role that docutils gives
-them is deprecated. The mark after an equation stays on its line. The folds of the table of contents
-in the sidebar, which the theme leaves without a name, say whose pages they hold.
+does not move when they arrive. Three mends can go when the tests of the site hold without them:
+
+- References are items of their list: the role that docutils gives them, doc-biblioentry, is
+  deprecated (https://github.com/w3c/dpub-aria/pull/22).
+- The mark after an equation stays on its line, where browsers break between MathJax's element and
+  text (https://github.com/jupyter-book/mystmd/issues/114).
+- The folds of the table of contents in the sidebar say whose pages they hold. The theme gives them
+  no name (since https://github.com/pydata/pydata-sphinx-theme/pull/1582).
 """
 
 import io

@@ -1,9 +1,14 @@
 """A Sphinx extension that keeps every page self-contained, and free of scripts that it can spare.
 
-MathJax is copied from an installed package instead of being fetched from a network. Thebe, which
-Jupyter Book adds to run code on a remote server, is left out: no page uses it. So is the theme's
-Font Awesome script, 1.5 MB that draws icons again which its font has shown already. The theme
-would choose between light and dark after a page is seen first, and show both logos until then.
+MathJax is copied from an installed package instead of being fetched from a network. Three more
+things go when a release of the theme or of Jupyter Book does without them:
+
+- Thebe, which runs code on a remote server, is left out: no page uses it
+  (https://github.com/jupyter-book/jupyter-book/issues/1603).
+- So is the theme's Font Awesome script, 1.5 MB that draws icons again which its font has shown
+  already (https://github.com/pydata/pydata-sphinx-theme/issues/2379).
+- The theme would choose between light and dark after a page is seen first, and show both logos
+  until then (https://github.com/pydata/pydata-sphinx-theme/issues/1857).
 """
 
 from importlib.metadata import distribution
@@ -22,7 +27,6 @@ MATHJAX_FILES = (
     "sre/mathmaps/nemeth.json",
 )
 
-# Upstream: https://github.com/pydata/pydata-sphinx-theme/issues/1857
 CHOOSE_THEME = """(({ dataset }) => {
   if (dataset.theme === "auto")
     dataset.theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";

@@ -140,6 +140,16 @@ def test_kernels_say_nothing_and_run_no_start_up_file_of_the_user(root, monkeypa
     assert (process.returncode, process.stderr) == (0, "")
 
 
+def test_a_progress_bar_leaves_one_line_on_the_page(root):
+    bar = "import sys, tqdm\nfor _ in tqdm.tqdm(range(9), file=sys.stdout, mininterval=0):"
+    write(root, "one", bar + "\n    sys.stdout.flush()\nprint('the end')")
+    write(root, "two", "")
+    assert build(root)[0].returncode == 0
+    page = (root / "_build" / "html" / "one.html").read_text()
+    assert re.search(r"100%.* 9/9 .*\s+the end", page)
+    assert "8/9" not in page
+
+
 def test_what_compares_seconds_runs_alone(root):
     when = "import time; from pathlib import Path; start = time.time(); time.sleep(2); "
     when += "Path('{name}-time').write_text(f'{{start}} {{time.time()}}')"

@@ -590,7 +590,8 @@ def test_a_trained_model_that_nobody_holds_leaves_the_memory_if_asked_to(run_pyt
     """Each takes 40 MB: 3.4 million weights, and two numbers of Adam's for each."""
     code = """
         import re, numpy as np
-        from vae_utils import memory, models
+        from vae_utils import models
+        from vae_utils.page import memory
 
         def memory_after_training():
             vae = models.build_vae("dense", image_shape=(64, 64, 1), seed=0)
@@ -612,7 +613,8 @@ def test_importing_changes_nothing_and_says_nothing(tmp_path):
     code = """
         import gc, keras
         before = keras.optimizers.Optimizer._all_reduce_sum_gradients
-        from vae_utils import data, evaluation, losses, memory, models, plots, training
+        from vae_utils import data, evaluation, losses, models, plots, training
+        from vae_utils.page import explorer, memory
         assert keras.optimizers.Optimizer._all_reduce_sum_gradients is before
         assert gc.get_freeze_count() == 0
     """

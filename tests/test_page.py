@@ -4,14 +4,11 @@ import base64
 import io
 import json
 import re
-import textwrap
 from html.parser import HTMLParser
 
-import nbformat
 import pytest
 from IPython.display import HTML
 from matplotlib.figure import Figure
-from nbclient import NotebookClient
 from PIL import Image
 
 from vae_utils.page import glue, numbers, slider
@@ -216,16 +213,3 @@ def test_it_is_glued_as_myst_nb_itself_does(monkeypatch):
     glue("training-elbo", "143.3")
     myst_nb.glue("training-elbo", "143.3", display=False)
     assert shown[0] == shown[1]
-
-
-def test_a_progress_bar_leaves_one_line_in_a_notebook():
-    code = """
-    from tqdm import tqdm
-    from vae_utils.progress import progress_stream
-    for _ in tqdm(range(3), file=progress_stream(), mininterval=0):
-        pass
-    """
-    page = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(code))])
-    NotebookClient(page, timeout=60).execute()
-    (output,) = page.cells[0].outputs
-    assert output["data"]["text/plain"].startswith("100%|██████████| 3/3")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import math
 import shutil
+import sys
 from pathlib import Path
 
 import keras
@@ -17,7 +18,6 @@ from tqdm.keras import TqdmCallback
 
 from vae_utils import cache, data, losses, models, replicas
 from vae_utils.checks import is_positive_integer, require
-from vae_utils.progress import progress_stream
 
 BATCH_SIZE = 200
 PEAK_LEARNING_RATE = 6e-3
@@ -211,7 +211,7 @@ def progress_bar(name, epochs):
         epochs,
         verbose=0,
         tqdm_class=tqdm,
-        file=progress_stream(),
+        file=sys.stdout,
         position=0,  # even if an earlier training was interrupted and left its bar open
         desc=name,
         bar_format="{desc}: {bar:20} {n_fmt}/{total_fmt} epochs in {elapsed}{postfix}",
