@@ -20,15 +20,13 @@ import json
 import os
 import re
 import shutil
-import time
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import nbformat
 from jupyter_cache import get_cache
-from jupyter_cache.executors import load_executor
+from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
 from jupyter_cache.readers import NbReadError
-from nbclient import NotebookClient
 from sphinx.util import logging
 
 from vae_utils import data
@@ -58,7 +56,6 @@ def setup(app):
     def use_cache_of_state(app, config):
         config.nb_execution_cache_path = str(build / ".jupyter_cache" / state)
 
-    NotebookClient.coalesce_streams.default_value = True  # of a progress bar, the last line stays
     app.connect("config-inited", use_cache_of_state)
     app.connect("env-before-read-docs", _run_side_by_side)
     app.connect("build-finished", _remove_mark)
@@ -96,10 +93,13 @@ def _run(cache, notebooks, timeout):
     logger.info("%d notebooks to run, about %d s", len(notebooks), _expected(notebooks, alone))
 
     def run(uri):
-        start = time.monotonic()
-        executor = load_executor("local-serial", cache)
-        executor.run_and_cache(filter_uris=[uri], timeout=timeout)
-        return "/".join(Path(uri).with_suffix("").parts[-2:]), time.monotonic() - start
+        page, path = cache.get_project_notebook(uri), Path(uri)
+        coalesced = {"coalesce_streams": True}  # of a progress bar the last line stays
+        result = single_nb_execution(page.nb, str(path.parent), timeout, False, **coalesced)
+        if not result.err:
+            bundle = create_cache_bundle(page, None, None, result.time, None)
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+        return "/".join(path.with_suffix("").parts[-2:]), result.time
 
     for kernels, uris in ((AT_A_TIME, together), (1, alone)):
         # A pool of daemons: Ctrl-C ends them, and so their kernels.

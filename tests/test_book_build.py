@@ -17,6 +17,7 @@ import sys
 sys.path.insert(0, {str(REPOSITORY / "_extensions")!r})
 extensions = ["myst_nb", "book_build"]
 nb_execution_mode = "cache"
+nb_execution_show_tb = True
 root_doc = "one"
 exclude_patterns = ["_build"]
 """
