@@ -289,7 +289,7 @@ def test_the_ticks_of_the_manifold_name_the_z_of_their_tile(plane, n):
     for axis in (columns, rows):
         assert len(axis) == min(n, 7)
         for share, name in axis:
-            assert float(name) == pytest.approx(stats.norm.ppf(share), abs=0.051)
+            assert float(name.replace("−", "-")) == pytest.approx(stats.norm.ppf(share), abs=0.051)
     assert "z_1" in ax.get_xlabel()
     assert "z_2" in ax.get_ylabel()
 

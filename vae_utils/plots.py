@@ -183,8 +183,9 @@ def manifold(vae, n=15):
     figure, ax = plt.subplots(figsize=(6.5, 6.5))
     ax.imshow(decoded_plane(vae, n), cmap=INK, vmin=0, vmax=1)
     shown = np.unique(np.linspace(0, n - 1, min(n, 7)).round().astype(int))
-    ax.set_xticks((shown + 0.5) * width, [f"{ticks[i]:.1f}" for i in shown])
-    ax.set_yticks((n - shown - 0.5) * height, [f"{ticks[i]:.1f}" for i in shown])
+    names = [f"{ticks[i]:.1f}".replace("-", "−") for i in shown]
+    ax.set_xticks((shown + 0.5) * width, names)
+    ax.set_yticks((n - shown - 0.5) * height, names)
     ax.set(xlabel="$z_1$ at the prior's quantiles", ylabel="$z_2$ at the prior's quantiles")
     ax.grid(False)
     return _finished(figure)
