@@ -191,10 +191,9 @@ def symbols(equations):
 
 
 def test_the_notation_has_every_symbol_of_the_equations(page):
-    general, special = text_of(BOOK / "notation.md").split("## Symbols of one chapter")
-    rows = [
-        row for row in special.splitlines() if f"{{doc}}`/book/{page.parent.name}/index`" in row
-    ]
+    general, special = text_of(BOOK / "notation.md").split("## Symbols of one page")
+    name = page.relative_to(BOOK).with_suffix("")
+    rows = [row for row in special.splitlines() if f"{{doc}}`/book/{name}`" in row]
     explained = "\n".join(re.findall(r"\$(.+?)\$", "\n".join([general, *rows])))
     equations = re.findall(r"\$\$(.+?)\$\$", text_of(page), re.S)
     assert sorted(symbols("\n".join(equations)) - symbols(explained)) == []
