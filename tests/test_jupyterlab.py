@@ -59,7 +59,9 @@ def one_page_of_each_chapter():
     """Return for each chapter a page with a control, if it has one; of several, the quickest."""
     pages = sorted(ROOT.glob("book/*/*.ipynb"))
     best = [
-        min(group, key=lambda p: (not calls(p, "show"), not calls(p, "slider"), seconds(p)))
+        min(
+            group, key=lambda p: (not calls(p, "explorer.show"), not calls(p, "slider"), seconds(p))
+        )
         for _, group in groupby(pages, key=lambda path: path.parent)
     ]
     return [f"{path.parent.name}/{path.name}" for path in best]
