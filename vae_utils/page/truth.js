@@ -1,0 +1,151 @@
+"use strict";
+/* One latent dimension, where the truth is known: log p(x) and the posterior by quadrature over z,
+ * the exact ELBO, and the best Gaussian q for a point, which splits the gap in two.
+ */
+globalThis.LatentTruth = (() => {
+  const REACH = 8, PER_UNIT = 128, COUNT = 2 * REACH * PER_UNIT + 1;  // the grid on which z is summed
+  const SHOWN = 1025, FIRST = (COUNT - SHOWN) / 2;  // the part of it that is drawn, from -4 to 4
+  const LOG_2PI = Math.log(2 * Math.PI);
+  const MODES = 3, FINEST = 1e-3;  // of the search for the best q
+  const grid = Float32Array.from({ length: COUNT }, (_, i) => i / PER_UNIT - REACH);
+
+  /** Nodes and weights for means over N(0, 1): equal steps, which converge fastest for it. */
+  function rule(reach, step) {
+    const nodes = Array.from({ length: Math.round(2 * reach / step) + 1 }, (_, i) => i * step - reach);
+    const density = nodes.map((t) => Math.exp(-t * t / 2)), total = density.reduce((a, b) => a + b);
+    return nodes.map((t, i) => [t, density[i] / total]);
+  }
+  const FINE = rule(6, 0.2), COARSE = rule(4.5, 0.3);
+
+  const gaussianKL = (mean, sigma) => 0.5 * (mean * mean + sigma * sigma - 1) - Math.log(sigma);
+
+  class Truth {
+    /** Decode the grid with a model of one latent dimension and a Gaussian likelihood. */
+    constructor(model) {
+      this.model = model;
+      this.dim = model.inputs;
+      this.curve = model.decoded(grid);
+      this.logVar = model.pixelLogVar[0];
+      this.precision = Math.exp(-this.logVar);
+    }
+
+    logDensity(squares) {
+      return -0.5 * (this.dim * (LOG_2PI + this.logVar) + this.precision * squares);
+    }
+
+    /** Return log p(x) and, on the grid, log p(x, z). */
+    exact(x) {
+      const { curve, dim } = this, joint = new Float64Array(COUNT);
+      let most = -Infinity, sum = 0;
+      for (let i = 0; i < COUNT; i++) {
+        let squares = 0;
+        for (let j = 0; j < dim; j++) squares += (x[j] - curve[i * dim + j]) ** 2;
+        joint[i] = this.logDensity(squares) - 0.5 * (LOG_2PI + grid[i] * grid[i]);
+        if (joint[i] > most) most = joint[i];
+      }
+      for (let i = 0; i < COUNT; i++) sum += Math.exp(joint[i] - most);
+      return { logLikelihood: most + Math.log(sum / PER_UNIT), joint };
+    }
+
+    /** The ELBO of points, each with its q; the decoder runs at every node. */
+    elbos(points, means, sigmas) {
+      const { dim } = this, nodes = FINE.length;
+      const z = Float32Array.from({ length: means.length * nodes }, (_, k) => {
+        const i = Math.floor(k / nodes);
+        return means[i] + sigmas[i] * FINE[k % nodes][0];
+      });
+      const decoded = this.model.decoded(z);
+      return Float64Array.from(means, (mean, i) => {
+        let squares = 0;
+        FINE.forEach(([, weight], k) => {
+          for (let j = 0; j < dim; j++) squares += weight * (points[i * dim + j] - decoded[(i * nodes + k) * dim + j]) ** 2;
+        });
+        return this.logDensity(squares) - gaussianKL(mean, sigmas[i]);
+      });
+    }
+
+    /** The same for one q, quickly: the decoder is read off the grid. */
+    quickElbo(x, mean, sigma) {
+      const { curve, dim } = this;
+      let squares = 0;
+      for (const [t, weight] of COARSE) {
+        const place = Math.min(Math.max((mean + sigma * t + REACH) * PER_UNIT, 0), COUNT - 1.001);
+        const left = Math.floor(place), part = place - left;
+        for (let j = 0; j < dim; j++) {
+          const from = curve[left * dim + j], to = curve[(left + 1) * dim + j];
+          squares += weight * (x[j] - from - part * (to - from)) ** 2;
+        }
+      }
+      return this.logDensity(squares) - gaussianKL(mean, sigma);
+    }
+
+    /** Return mean and deviation of the Gaussian with the highest ELBO for x. The ELBO may have
+     *  several peaks: the search starts at the encoder's q, at the posterior's moments and modes. */
+    best(x, mean, sigma) {
+      const { joint, logLikelihood } = this.exact(x), starts = [[mean, sigma]];
+      const moment = (term) => joint.reduce((sum, value, i) => sum + term(grid[i]) * Math.exp(value - logLikelihood) / PER_UNIT, 0);
+      const centre = moment((z) => z), spread = Math.sqrt(moment((z) => (z - centre) ** 2));
+      starts.push([centre, spread]);
+      const modes = [];
+      for (let i = 4; i < COUNT - 4; i++) if (joint[i] >= joint[i - 1] && joint[i] > joint[i + 1]) modes.push(i);
+      modes.sort((a, b) => joint[b] - joint[a]);
+      for (const i of modes.slice(0, MODES)) {
+        const curvature = (2 * joint[i] - joint[i - 4] - joint[i + 4]) * (PER_UNIT / 4) ** 2;
+        starts.push([grid[i], 1 / Math.sqrt(Math.max(curvature, 1))]);
+      }
+      const found = starts.filter(([, deviation]) => deviation > 0).map(([m, s]) => this.climb(x, m, s));
+      return found.reduce((a, b) => (b.elbo > a.elbo ? b : a));
+    }
+
+    /** Walk uphill from one q: to the best of four neighbours, or with smaller steps if none is better. */
+    climb(x, mean, sigma) {
+      let here = { mean, sigma, elbo: this.quickElbo(x, mean, sigma) };
+      for (let size = 0.5; size > FINEST;) {
+        const { mean: m, sigma: s } = here, stretch = Math.exp(size);
+        const around = [[m - size * s, s], [m + size * s, s], [m, s / stretch], [m, s * stretch]]
+          .map(([to, width]) => ({ mean: to, sigma: width, elbo: this.quickElbo(x, to, width) }));
+        const next = around.reduce((a, b) => (b.elbo > a.elbo ? b : a));
+        if (next.elbo > here.elbo) here = next;
+        else size /= 2;
+      }
+      return here;
+    }
+
+    /** Return the best q of each point with its ELBO, never below that of the encoder's. */
+    bests(points, means, sigmas, elbos) {
+      const row = (i) => points.subarray(i * this.dim, (i + 1) * this.dim);
+      const found = Array.from(means, (mean, i) => this.best(row(i), mean, sigmas[i]));
+      const exact = this.elbos(points, found.map((q) => q.mean), found.map((q) => q.sigma));
+      return found.map(({ mean, sigma }, i) => (exact[i] > elbos[i]
+        ? { mean, sigma, elbo: exact[i] } : { mean: means[i], sigma: sigmas[i], elbo: elbos[i] }));
+    }
+
+    /** Judge points with the encoder's q: means over points, nats. */
+    judge(points, means, sigmas, split) {
+      const row = (i) => points.subarray(i * this.dim, (i + 1) * this.dim);
+      const likelihoods = Float32Array.from(means, (_, i) => this.exact(row(i)).logLikelihood);
+      const elbos = this.elbos(points, means, sigmas), average = (values) => values.reduce((a, b) => a + b) / means.length;
+      const logLikelihood = average(likelihoods), elbo = average(elbos), gap = logLikelihood - elbo;
+      const parts = {};
+      if (split) {
+        parts.family = logLikelihood - average(this.bests(points, means, sigmas, elbos).map((q) => q.elbo));
+        parts.encoder = gap - parts.family;
+      }
+      return { curve: shown(this.curve, this.dim), sigma: Math.exp(this.logVar / 2), logLikelihood, elbo, gap, ...parts,
+               perPoint: likelihoods.map((value, i) => value - elbos[i]), likelihoods };
+    }
+
+    /** The exact posterior of one point beside its q. */
+    look(at, mean, sigma, split) {
+      const { logLikelihood, joint } = this.exact(at), [elbo] = this.elbos(at, [mean], [sigma]);
+      const posterior = Float32Array.from(shown(joint, 1), (value) => Math.exp(value - logLikelihood));
+      const [best] = split ? this.bests(at, [mean], [sigma], [elbo]) : [];
+      return { at: Array.from(at), posterior, mean, sigma, logLikelihood, elbo, ...(best && { best }) };
+    }
+  }
+
+  const shown = (values, width) => values.slice(FIRST * width, (FIRST + SHOWN) * width);
+  const shownZ = () => shown(grid, 1);
+
+  return { SHOWN, Truth, shownZ };
+})();
