@@ -15,14 +15,13 @@ globalThis.LatentTruth = (() => {
     const density = nodes.map((t) => Math.exp(-t * t / 2)), total = density.reduce((a, b) => a + b);
     return nodes.map((t, i) => [t, density[i] / total]);
   }
-  const FINE = rule(6, 0.2), COARSE = rule(4.5, 0.3);
+  const FINE = rule(6, 0.02), COARSE = rule(4.5, 0.3);
 
   const gaussianKL = (mean, sigma) => 0.5 * (mean * mean + sigma * sigma - 1) - Math.log(sigma);
 
   class Truth {
     /** Decode the grid with a model of one latent dimension and a Gaussian likelihood. */
     constructor(model) {
-      this.model = model;
       this.dim = model.inputs;
       this.curve = model.decoded(grid);
       this.logVar = model.pixelLogVar[0];
@@ -47,30 +46,14 @@ globalThis.LatentTruth = (() => {
       return { logLikelihood: most + Math.log(sum / PER_UNIT), joint };
     }
 
-    /** The ELBO of points, each with its q; the decoder runs at every node. */
-    elbos(points, means, sigmas) {
-      const { dim } = this, nodes = FINE.length;
-      const z = Float32Array.from({ length: means.length * nodes }, (_, k) => {
-        const i = Math.floor(k / nodes);
-        return means[i] + sigmas[i] * FINE[k % nodes][0];
-      });
-      const decoded = this.model.decoded(z);
-      return Float64Array.from(means, (mean, i) => {
-        let squares = 0;
-        FINE.forEach(([, weight], k) => {
-          for (let j = 0; j < dim; j++) squares += weight * (points[i * dim + j] - decoded[(i * nodes + k) * dim + j]) ** 2;
-        });
-        return this.logDensity(squares) - gaussianKL(mean, sigmas[i]);
-      });
-    }
-
-    /** The same for one q, quickly: the decoder is read off the grid. */
-    quickElbo(x, mean, sigma) {
+    /** The ELBO of a point with its q. Between points of the grid, and beyond its ends, the decoder
+     *  is taken as a line: with ReLUs it is one, but for a few kinks. */
+    elbo(x, mean, sigma, rule = FINE) {
       const { curve, dim } = this;
       let squares = 0;
-      for (const [t, weight] of COARSE) {
-        const place = Math.min(Math.max((mean + sigma * t + REACH) * PER_UNIT, 0), COUNT - 1.001);
-        const left = Math.floor(place), part = place - left;
+      for (const [t, weight] of rule) {
+        const place = (mean + sigma * t + REACH) * PER_UNIT;
+        const left = Math.min(Math.max(Math.floor(place), 0), COUNT - 2), part = place - left;
         for (let j = 0; j < dim; j++) {
           const from = curve[left * dim + j], to = curve[(left + 1) * dim + j];
           squares += weight * (x[j] - from - part * (to - from)) ** 2;
@@ -81,7 +64,7 @@ globalThis.LatentTruth = (() => {
 
     /** Return mean and deviation of the Gaussian with the highest ELBO for x. The ELBO may have
      *  several peaks: the search starts at the encoder's q, at the posterior's moments and modes. */
-    best(x, mean, sigma) {
+    search(x, mean, sigma) {
       const { joint, logLikelihood } = this.exact(x), starts = [[mean, sigma]];
       const moment = (term) => joint.reduce((sum, value, i) => sum + term(grid[i]) * Math.exp(value - logLikelihood) / PER_UNIT, 0);
       const centre = moment((z) => z), spread = Math.sqrt(moment((z) => (z - centre) ** 2));
@@ -99,11 +82,11 @@ globalThis.LatentTruth = (() => {
 
     /** Walk uphill from one q: to the best of four neighbours, or with smaller steps if none is better. */
     climb(x, mean, sigma) {
-      let here = { mean, sigma, elbo: this.quickElbo(x, mean, sigma) };
+      let here = { mean, sigma, elbo: this.elbo(x, mean, sigma, COARSE) };
       for (let size = 0.5; size > FINEST;) {
         const { mean: m, sigma: s } = here, stretch = Math.exp(size);
         const around = [[m - size * s, s], [m + size * s, s], [m, s / stretch], [m, s * stretch]]
-          .map(([to, width]) => ({ mean: to, sigma: width, elbo: this.quickElbo(x, to, width) }));
+          .map(([to, width]) => ({ mean: to, sigma: width, elbo: this.elbo(x, to, width, COARSE) }));
         const next = around.reduce((a, b) => (b.elbo > a.elbo ? b : a));
         if (next.elbo > here.elbo) here = next;
         else size /= 2;
@@ -111,36 +94,35 @@ globalThis.LatentTruth = (() => {
       return here;
     }
 
-    /** Return the best q of each point with its ELBO, never below that of the encoder's. */
-    bests(points, means, sigmas, elbos) {
-      const row = (i) => points.subarray(i * this.dim, (i + 1) * this.dim);
-      const found = Array.from(means, (mean, i) => this.best(row(i), mean, sigmas[i]));
-      const exact = this.elbos(points, found.map((q) => q.mean), found.map((q) => q.sigma));
-      return found.map(({ mean, sigma }, i) => (exact[i] > elbos[i]
-        ? { mean, sigma, elbo: exact[i] } : { mean: means[i], sigma: sigmas[i], elbo: elbos[i] }));
+    /** The best q of a point with its ELBO, never below that of the encoder's. */
+    best(x, mean, sigma) {
+      const found = this.search(x, mean, sigma), elbo = this.elbo(x, found.mean, found.sigma);
+      const given = { mean, sigma, elbo: this.elbo(x, mean, sigma) };
+      return elbo > given.elbo ? { ...found, elbo } : given;
     }
 
     /** Judge points with the encoder's q: means over points, nats. */
     judge(points, means, sigmas, split) {
-      const row = (i) => points.subarray(i * this.dim, (i + 1) * this.dim);
-      const likelihoods = Float32Array.from(means, (_, i) => this.exact(row(i)).logLikelihood);
-      const elbos = this.elbos(points, means, sigmas), average = (values) => values.reduce((a, b) => a + b) / means.length;
-      const logLikelihood = average(likelihoods), elbo = average(elbos), gap = logLikelihood - elbo;
-      const parts = {};
+      const each = (value) => Float64Array.from(means, (mean, i) =>
+        value(points.subarray(i * this.dim, (i + 1) * this.dim), mean, sigmas[i]));
+      const average = (values) => values.reduce((a, b) => a + b) / values.length;
+      const likelihoods = each((x) => this.exact(x).logLikelihood), elbos = each((...q) => this.elbo(...q));
+      const logLikelihood = average(likelihoods), elbo = average(elbos), gap = logLikelihood - elbo, parts = {};
       if (split) {
-        parts.family = logLikelihood - average(this.bests(points, means, sigmas, elbos).map((q) => q.elbo));
+        parts.family = logLikelihood - average(each((...q) => this.best(...q).elbo));
         parts.encoder = gap - parts.family;
       }
       return { curve: shown(this.curve, this.dim), sigma: Math.exp(this.logVar / 2), logLikelihood, elbo, gap, ...parts,
-               perPoint: likelihoods.map((value, i) => value - elbos[i]), likelihoods };
+               perPoint: Float32Array.from(likelihoods, (value, i) => value - elbos[i]),
+               likelihoods: Float32Array.from(likelihoods) };
     }
 
     /** The exact posterior of one point beside its q. */
     look(at, mean, sigma, split) {
-      const { logLikelihood, joint } = this.exact(at), [elbo] = this.elbos(at, [mean], [sigma]);
+      const { logLikelihood, joint } = this.exact(at), elbo = this.elbo(at, mean, sigma);
       const posterior = Float32Array.from(shown(joint, 1), (value) => Math.exp(value - logLikelihood));
-      const [best] = split ? this.bests(at, [mean], [sigma], [elbo]) : [];
-      return { at: Array.from(at), posterior, mean, sigma, logLikelihood, elbo, ...(best && { best }) };
+      return { at: Array.from(at), posterior, mean, sigma, logLikelihood, elbo,
+               ...(split && { best: this.best(at, mean, sigma) }) };
     }
   }
 
