@@ -1,4 +1,4 @@
-"""The lab's engine, in a browser, is Keras's: losses, gradients, steps; and its truth is SciPy's."""
+"""The lab's engine in a browser: losses, gradients and steps are Keras's, its truth is SciPy's."""
 
 import math
 from pathlib import Path
@@ -10,7 +10,8 @@ import tensorflow as tf
 from keras import ops
 from scipy import integrate, optimize, special, stats
 
-from vae_utils import losses, page as pages, plots
+from vae_utils import losses, plots
+from vae_utils import page as pages
 
 SCRIPTS = (
     "networks.js",

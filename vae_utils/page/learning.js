@@ -94,7 +94,8 @@ globalThis.LatentLearning = (() => {
       this.gradient = array(count);
       let used = 0;
       const parameters = (length) => {
-        const part = [used, used += length];
+        const part = [used, used + length];
+        used += length;
         return [this.weights.subarray(...part), this.gradient.subarray(...part)];
       };
       this.encoder = new Dense(inputs, hidden, memory, parameters, { relu: true });
@@ -153,30 +154,43 @@ globalThis.LatentLearning = (() => {
     }
 
     /** Write the gradient of `loss` into `gradient`; `sums` are those of the `forward` before. */
-    backward({ rows, charged }, { beta = 1, freeBits = 0, broken = "none" } = {}) {
-      const { x, z, dz, noise, latent, inputs, heads, output, gaussian } = this;
+    backward(sums, rules = {}) {
+      const { rows } = sums, { encoder, heads, decoder, output } = this;
       this.gradient.fill(0);
-      const { y, dy } = output, scale = 1 / rows / (broken === "mean" ? inputs : 1);
+      this.startAtOutput(rows, rules);
+      output.backward(rows, decoder.dy);
+      decoder.backward(rows, this.dz);
+      this.passTheNoise(sums, rules);
+      heads.backward(rows, encoder.dy);
+      encoder.backward(rows);
+    }
+
+    /** The gradient of the reconstruction term by what the decoder returns. */
+    startAtOutput(rows, { broken }) {
+      const { x, inputs, gaussian, output: { y, dy } } = this, count = rows * inputs;
+      const scale = 1 / rows / (broken === "mean" ? inputs : 1);
       const precision = gaussian ? Math.exp(-this.pixelLogVar[0]) : 1;
       let squares = 0;
-      for (let i = 0; i < rows * inputs; i++) {
+      for (let i = 0; i < count; i++) {
         const error = (gaussian ? y[i] : sigmoid(y[i])) - x[i];
-        if (gaussian) squares += error * error;
+        squares += error * error;
         dy[i] = scale * precision * error * (broken === "sigmoid" ? y[i] * (1 - y[i]) : 1);
       }
-      if (gaussian) this.pixelLogVarGradient[0] = 0.5 * scale * (rows * inputs - precision * squares);
-      output.backward(rows, this.decoder.dy);
-      this.decoder.backward(rows, dz);
-      const spread = SPREADS[broken] ?? SPREADS.right, kept = broken === "unused" ? 0 : 1;
-      const weight = Array.from(charged, (nats) => (nats / rows > freeBits ? (broken === "sign" ? -beta : beta) / rows : 0));
-      for (let i = 0; i < rows; i++) for (let d = 0; d < latent; d++) {
-        const at = i * latent + d, mean = 2 * i * latent + d, logVar = mean + latent;
-        heads.dy[mean] = dz[at] + weight[d] * heads.y[mean];
-        heads.dy[logVar] = dz[at] * noise[at] * spread(heads.y[logVar])[1]
-          + weight[d] * 0.5 * (Math.exp(heads.y[logVar]) - kept);
+      if (gaussian) this.pixelLogVarGradient[0] = 0.5 * scale * (count - precision * squares);
+    }
+
+    /** From the gradient by z, through z = μ + σ ε, and that of the KL: the gradient by both heads. */
+    passTheNoise({ rows, charged }, { beta = 1, freeBits = 0, broken = "none" }) {
+      const { dz, noise, latent, heads: { y, dy } } = this, spread = SPREADS[broken] ?? SPREADS.right;
+      const pull = (broken === "sign" ? -beta : beta) / rows, kept = broken === "unused" ? 0 : 1;
+      for (let d = 0; d < latent; d++) {
+        const weight = charged[d] / rows > freeBits ? pull : 0;
+        for (let i = 0; i < rows; i++) {
+          const at = i * latent + d, mean = 2 * i * latent + d, logVar = mean + latent;
+          dy[mean] = dz[at] + weight * y[mean];
+          dy[logVar] = dz[at] * noise[at] * spread(y[logVar])[1] + weight * 0.5 * (Math.exp(y[logVar]) - kept);
+        }
       }
-      heads.backward(rows, this.encoder.dy);
-      this.encoder.backward(rows);
     }
 
     /** Run `visit(start, rows)` over `count` rows, at most CAPACITY at once. */

@@ -13,7 +13,7 @@ globalThis.LatentSettings = (() => {
   };
   const SHARED = { points: "", seed: 0, beta: 1, batch: 50, warmup: 0, freeBits: 0, broken: "none" };
   const DEFAULTS = {
-    line: { view: "line", data: "moons", ...SHARED, rate: 0.01, hidden: 32, latent: 1 },
+    line: { view: "line", data: "moons", ...SHARED, rate: 0.003, hidden: 32, latent: 1 },
     digits: { view: "digits", data: "8x8", ...SHARED, rate: 0.002, hidden: 128, latent: 2 },
   };
 
