@@ -1,7 +1,6 @@
 """The lab's engine in a browser: losses, gradients and steps are Keras's, its truth is SciPy's."""
 
 import math
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,16 +10,9 @@ from keras import ops
 from scipy import integrate, optimize, special, stats
 
 from vae_utils import losses, plots
-from vae_utils import page as pages
+from vae_utils.page import lab
 
-SCRIPTS = (
-    "networks.js",
-    "products.js",
-    "settings.js",
-    "learning.js",
-    "lab_data.js",
-    "truth.js",
-)
+ENGINE = lab.WORKER_SCRIPTS[:-1]  # all but what answers messages
 SICK = ("none", "sign", "mean", "variance", "unused", "noiseless")
 ROWS, LATENT, HIDDEN, WHITE = 13, 3, 10, 16
 FLOAT32 = 1e-4  # relative
@@ -74,16 +66,15 @@ async ({ message, type }) => {
 """
 
 
-def read(name):
-    return (Path(pages.__file__).parent / name).read_text(encoding="utf-8")
+def script(names):
+    return "\n".join((lab.HERE / name).read_text(encoding="utf-8") for name in names)
 
 
 @pytest.fixture
 def page(browser):
     """Return an empty page with the engine's scripts."""
     page = browser.new_page()
-    for name in SCRIPTS:
-        page.add_script_tag(content=read(name))
+    page.add_script_tag(content=script(ENGINE))
     yield page
     page.close()
 
@@ -91,8 +82,7 @@ def page(browser):
 @pytest.fixture
 def ask(page):
     """Return a function that sends the worker a message and returns its answer."""
-    source = "\n".join(map(read, (*SCRIPTS, "lab_worker.js")))
-    page.evaluate(WORKER, source)
+    page.evaluate(WORKER, script(lab.WORKER_SCRIPTS))
 
     def ask(answer="snapshot", **message):
         return page.evaluate(ASK, {"message": message, "type": answer})
@@ -132,9 +122,11 @@ class Reference:
         if broken == "mean":
             reconstruction = reconstruction / self.inputs
         kl = ops.square(mean) + ops.exp(log_var) - 1 - (0 if broken == "unused" else log_var)
-        kl = ops.sum(ops.maximum(self.rules["freeBits"], ops.mean(kl, axis=0) / 2))
+        kl = ops.mean(kl, axis=0) / 2
+        if self.rules["freeBits"]:
+            kl = ops.maximum(self.rules["freeBits"], kl)
         beta = self.rules["beta"] * (-1 if broken == "sign" else 1)
-        return ops.mean(reconstruction) + beta * kl
+        return ops.mean(reconstruction) + beta * ops.sum(kl)
 
     def gradients(self, x, noise):
         with tf.GradientTape() as tape:
@@ -184,6 +176,17 @@ def test_loss_and_every_gradient_are_those_of_keras(page, likelihood, rules):
     for part, gradient in zip(reference.parts(found["gradient"]), gradients, strict=True):
         gradient = np.ravel(gradient)
         np.testing.assert_allclose(part, gradient, rtol=0, atol=FLOAT32 * np.abs(gradient).max())
+
+
+def test_what_is_left_without_log_variance_may_be_negative(page):
+    reference = Reference(19, "bernoulli", {"broken": "unused"})
+    reference.weights[2].assign(np.zeros((HIDDEN, 2 * LATENT)))  # of any image: N(0, e^-5)
+    reference.weights[3].assign([0.0] * LATENT + [-5.0] * LATENT)
+    known, gradients = reference.gradients(reference.x, reference.noise)
+    found = page.evaluate(GRADIENT, reference())
+    assert found["loss"] == pytest.approx(float(known), rel=FLOAT32)
+    heads = reference.parts(found["gradient"])[3]
+    np.testing.assert_allclose(heads, gradients[3], atol=FLOAT32 * np.abs(gradients[3]).max())
 
 
 def test_free_bits_hold_some_dimensions_back(page):

@@ -85,6 +85,9 @@ globalThis.LatentLearning = (() => {
     noiseless: () => [0, 0],
   };
 
+  /** What each dimension is charged at least; a broken KL may be negative, and is left so. */
+  const least = (freeBits) => freeBits || -Infinity;
+
   class VAE {
     constructor({ inputs, hidden, latent, likelihood }, seed = 0, memory = LatentProducts.products()) {
       const { array } = memory, gaussian = likelihood === "gaussian";
@@ -149,7 +152,7 @@ globalThis.LatentLearning = (() => {
 
     /** What training minimizes, from the sums of `forward`: nats per row. */
     loss({ rows, reconstruction, charged }, { beta = 1, freeBits = 0, broken = "none" } = {}) {
-      const rate = charged.reduce((sum, nats) => sum + Math.max(freeBits, nats / rows), 0);
+      const rate = charged.reduce((sum, nats) => sum + Math.max(least(freeBits), nats / rows), 0);
       return reconstruction / rows / (broken === "mean" ? this.inputs : 1) + (broken === "sign" ? -beta : beta) * rate;
     }
 
@@ -184,7 +187,7 @@ globalThis.LatentLearning = (() => {
       const { dz, noise, latent, heads: { y, dy } } = this, spread = SPREADS[broken] ?? SPREADS.right;
       const pull = (broken === "sign" ? -beta : beta) / rows, kept = broken === "unused" ? 0 : 1;
       for (let d = 0; d < latent; d++) {
-        const weight = charged[d] / rows > freeBits ? pull : 0;
+        const weight = charged[d] / rows > least(freeBits) ? pull : 0;
         for (let i = 0; i < rows; i++) {
           const at = i * latent + d, mean = 2 * i * latent + d, logVar = mean + latent;
           dy[mean] = dz[at] + weight * y[mean];
