@@ -508,6 +508,17 @@ def test_pixels_scaled_twice_are_trained_on_and_not_judged_by(ask, scans):
     assert np.mean(told["pictures"]["samples"]) < 30
 
 
+def test_the_largest_network_has_room(ask):
+    levels = np.random.default_rng(0).integers(0, 256, 1010 * 784)
+    settings = {"view": "digits", "data": "28x28", "batch": 1000, "hidden": 512}
+    settings |= {"latent": 32, "rate": 1e-4}
+    digits = {"levels": levels.tolist(), "white": 255, "train": 1000}
+    first = ask(type="start", settings=settings, digits=digits)
+    told = ask(type="steps", count=1)
+    assert told["heldOut"]["negativeElbo"] < first["heldOut"]["negativeElbo"]
+    assert len(told["pictures"]["plane"]) == 144 * 784
+
+
 def test_warm_up_raises_beta_step_by_step(ask, scans):
     settings = {"view": "digits", "hidden": 5, "beta": 2, "warmup": 4}
     betas = [ask(type="start", settings=settings, digits=scans)["beta"]]

@@ -33,7 +33,8 @@ globalThis.LatentData = (() => {
 
   /** Read own points from "x,y;x,y", as they stand in the address. */
   function parsePoints(text) {
-    const pairs = text ? text.split(";").map((pair) => pair.split(",").map((part) => (part.trim() ? Number(part) : Number.NaN))) : [];
+    const number = (part) => (part.trim() ? Number(part) : Number.NaN);
+    const pairs = text ? text.split(";").map((pair) => pair.split(",").map(number)) : [];
     const fits = (pair) => pair.length === 2 && pair.every((value) => Math.abs(value) <= REACH);
     if (!pairs.length || pairs.length > MOST || !pairs.every(fits))
       throw new RangeError(`points must be 1 to ${MOST} pairs like 0.5,-1;2,1 with coordinates from -${REACH} to ${REACH}. `

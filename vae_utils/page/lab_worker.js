@@ -5,7 +5,8 @@
  */
 (() => {
   const { Random, Training, VAE } = LatentLearning;
-  const CHUNK = 15, BETWEEN = 100, SHARE = 4;  // ms of steps at a go; ms between snapshots, and at least 4 times what one takes
+  const CHUNK = 15;  // milliseconds of steps at a go
+  const BETWEEN = 100, SHARE = 4;  // between snapshots: milliseconds, and multiples of what one takes
   const SIDE_OF_PLANE = 12, SAMPLES = 16, RECONSTRUCTIONS = 10, FASTEST = 30, MOST_STEPS = 100000;
   const digits = {};  // by the name of the data set, as they came
   const lab = { mode: "paused", turn: 0, look: { at: null, dimensions: [0, 1], split: false } };
@@ -17,7 +18,7 @@
   function start({ settings: given, digits: news }) {
     const settings = LatentSettings.check(given), line = settings.view === "line";
     if (news) digits[settings.data] = news;
-    const set = line ? LatentData.points(settings) : unfold(digits[settings.data], settings.data);
+    const set = line ? { ...LatentData.points(settings), white: 1 } : unfold(digits[settings.data], settings.data);
     const likelihood = line ? "gaussian" : "bernoulli";
     const { hidden, latent, seed } = settings;
     stop();
@@ -25,10 +26,11 @@
     const model = new VAE({ inputs: set.dim, hidden, latent, likelihood }, seed, memory);
     const noise = new Random(seed, "evaluation").normals(new Float32Array(set.heldOut.length / set.dim * latent));
     const samples = new Random(seed, "samples").normals(new Float32Array(SAMPLES * latent));
-    const training = new Training(model, set.train, set.white ?? 1, settings);
-    const trainPart = Float32Array.from(set.train.subarray(0, set.heldOut.length), (value) => value / (set.white ?? 1));
-    Object.assign(lab, { settings, set, model, training, noise, samples, trainPart, seconds: 0, fresh: true,
-                         rate: 0, losses: { sum: 0, count: 0 }, look: { ...lab.look, at: null, dimensions: [0, Math.min(1, latent - 1)] } });
+    const training = new Training(model, set.train, set.white, settings);
+    const trainPart = Float32Array.from(set.train.subarray(0, set.heldOut.length), (value) => value / set.white);
+    Object.assign(lab, { settings, set, model, training, noise, samples, trainPart, seconds: 0, rate: 0,
+                         fresh: true, losses: { sum: 0, count: 0 } });
+    Object.assign(lab.look, { at: null, dimensions: [0, Math.min(1, latent - 1)] });
     send();
   }
 
@@ -41,14 +43,16 @@
 
   function change({ settings: news }) {
     const fixed = Object.keys(news).filter((name) => !LatentSettings.LIVE.includes(name));
-    if (fixed.length) throw new Error(`Only ${LatentSettings.LIVE.join(", ")} can change while a model lives: start again. Received: ${fixed.join(", ")}`);
+    if (fixed.length) throw new Error(`Only ${LatentSettings.LIVE.join(", ")} can change while a model lives: `
+      + `start again. Received: ${fixed.join(", ")}`);
     lab.settings = lab.training.settings = LatentSettings.check({ ...lab.settings, ...news });
   }
 
   function look({ type: _, ...news }) {
     const merged = { ...lab.look, ...news }, { at, dimensions } = merged, { settings, set } = lab;
     const size = settings.view === "line" ? set.dim : 0;
-    if (at && !(at.length === size && Array.from(at).every(Number.isFinite))) throw new RangeError(`at must hold ${size} numbers, in the line view only. Received: at=${at}`);
+    if (at && !(at.length === size && Array.from(at).every(Number.isFinite)))
+      throw new RangeError(`at must hold ${size} numbers, in the line view only. Received: at=${at}`);
     if (!dimensions.every((d) => Number.isInteger(d) && d >= 0 && d < settings.latent))
       throw new RangeError(`dimensions must lie from 0 to ${settings.latent - 1}. Received: dimensions=${dimensions}`);
     lab.look = merged;
@@ -70,13 +74,18 @@
       ...(settings.view === "line" ? line(heldOut) : { pictures: pictures(means) }),
     };
     if (losses.count) told.train.loss = losses.sum / losses.count;
-    if (told.truth) Object.assign(told.heldOut, { reconstruction: -told.truth.elbo - heldOut.kl, negativeElbo: -told.truth.elbo });
-    if (lab.fresh) told.data = settings.view === "line" ? { dim: set.dim, train: set.train, heldOut: set.heldOut }
-      : { train: training.count, heldOut: set.heldOut.length / set.dim };
+    if (told.truth) {  // exact, so without the noise of a sample
+      const negativeElbo = -told.truth.elbo;
+      Object.assign(told.heldOut, { negativeElbo, reconstruction: negativeElbo - heldOut.kl });
+    }
+    if (lab.fresh) told.data = described(set, settings);
     lab.fresh = false;
     lab.losses = { sum: 0, count: 0 };
     return told;
   }
+
+  const described = ({ dim, train, heldOut }, { view }) => (view === "line"
+    ? { dim, train, heldOut } : { train: train.length / dim, heldOut: heldOut.length / dim });
 
   function line({ means, sigmas }) {
     const { model, set, look: { at, split }, training } = lab, truth = new LatentTruth.Truth(model);
@@ -103,14 +112,16 @@
 
   function pictures(means) {
     const { model, samples, settings, look: { dimensions: [a, b] } } = lab, { latent } = settings;
-    const ink = (z) => Uint8Array.from(model.decoded(z, settings.broken), (logit) => Math.round(255 * LatentNetworks.sigmoid(logit)));
+    const ink = (z) => Uint8Array.from(model.decoded(z, settings.broken),
+                                       (logit) => Math.round(255 * LatentNetworks.sigmoid(logit)));
     const plane = new Float32Array(SIDE_OF_PLANE ** 2 * latent);
     for (let r = 0; r < SIDE_OF_PLANE; r++) for (let c = 0; c < SIDE_OF_PLANE; c++) {
       const from = (r * SIDE_OF_PLANE + c) * latent;
       plane[from + b] = planeZ[SIDE_OF_PLANE - 1 - r];
       plane[from + a] = planeZ[c];
     }
-    return { side: Math.sqrt(model.inputs), plane: ink(plane), planeZ, samples: ink(samples), reconstructions: ink(means.slice(0, RECONSTRUCTIONS * latent)) };
+    return { side: Math.sqrt(model.inputs), plane: ink(plane), planeZ, samples: ink(samples),
+             reconstructions: ink(means.slice(0, RECONSTRUCTIONS * latent)) };
   }
 
   /** The prior's quantiles in the middle of equal shares, from the sum of its density. */
@@ -205,8 +216,9 @@
   globalThis.onmessage = ({ data: message }) => {
     try {
       const handle = HANDLERS[message.type];
-      if (!handle) throw new Error(`type must be one of ${Object.keys(HANDLERS).join(", ")}. Received: type=${message.type}`);
-      if (message.type !== "start" && !lab.model) throw new Error(`There is no model yet: start one first. Received: type=${message.type}`);
+      const received = `Received: type=${message.type}`;
+      if (!handle) throw new Error(`type must be one of ${Object.keys(HANDLERS).join(", ")}. ${received}`);
+      if (handle !== start && !lab.model) throw new Error(`There is no model yet: start one first. ${received}`);
       handle(message);
     } catch (error) {
       postMessage({ type: "error", message: error.message });

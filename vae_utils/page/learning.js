@@ -222,7 +222,8 @@ globalThis.LatentLearning = (() => {
         return sums;
       };
       const decoder = rules.broken === "sigmoid" ? "sigmoid" : "none";  // it belongs to the decoder
-      const charged = total(rules.broken), honest = rules.broken === decoder ? charged : total(decoder);  // and leaves its means
+      const charged = total(rules.broken);  // first, since the honest pass has the right means
+      const honest = rules.broken === decoder ? charged : total(decoder);
       const reconstruction = honest.reconstruction / rows, klPerDimension = honest.kl.map((nats) => nats / rows);
       const kl = klPerDimension.reduce((a, b) => a + b);
       return { loss: this.loss(charged, rules), reconstruction, kl, negativeElbo: reconstruction + kl,

@@ -3,7 +3,7 @@
  * is assembled here, byte by byte, for four numbers at once (SIMD). Measured in benchmarks/lab.py.
  */
 globalThis.LatentProducts = (() => {
-  const ROOM = 64, MEBIBYTE = 2 ** 20, PAGE = 2 ** 16;  // the largest network of the lab takes 45 MiB
+  const ROOM = 32, MEBIBYTE = 2 ** 20, PAGE = 2 ** 16;  // the lab's largest network takes 28 MiB
   const ROWS = 4, COLUMNS = 8;
 
   // Instructions, see the specification of WebAssembly, "Binary format"
@@ -19,21 +19,24 @@ globalThis.LatentProducts = (() => {
   function tile(rows, vectors, kind) {
     const [A, B, C, DEPTH, A_ROW, A_COLUMN, WIDTH] = Array(7).keys();
     const range = (count) => [...Array(count).keys()];
-    const place = range(rows).map((r) => (r ? 6 + r : A)), value = 6 + rows, right = value + 1;
+    const place = range(rows).map((r) => (r ? WIDTH + r : A));  // pointers into the rows of A
+    const value = WIDTH + rows, right = value + 1;
     const sums = range(rows).map((r) => range(vectors).map((v) => right + vectors + r * vectors + v));
     const row = (r) => [...get(C), ...get(WIDTH), ...constant(r), TIMES, PLUS];
     const offset = (v) => 4 * kind.lanes * v;
     const each = (code) => sums.flatMap((line, r) => line.flatMap((sum, v) => code(sum, r, v)));
     const advance = (pointer, step) => [...get(pointer), ...get(step), PLUS, ...set(pointer)];
     return [
-      2, rows - 1, 0x7f, 1 + vectors * (rows + 1), kind.type,
-      ...place.flatMap((pointer, r) => [...get(A), ...get(A_ROW), ...constant(r), TIMES, PLUS, ...set(pointer)]),
+      2, rows - 1, 0x7f, 1 + vectors * (rows + 1), kind.type,  // two kinds of locals: i32, then numbers
+      ...place.flatMap((pointer, r) =>
+        [...get(A), ...get(A_ROW), ...constant(r), TIMES, PLUS, ...set(pointer)]),
       ...each((sum, r, v) => [...row(r), ...kind.load, offset(v), ...set(sum)]),
       0x03, 0x40,  // loop
       ...range(vectors).flatMap((v) => [...get(B), ...kind.load, offset(v), ...set(right + v)]),
       ...place.flatMap((pointer, r) => [
         ...get(pointer), ...kind.spread, ...set(value),
-        ...sums[r].flatMap((sum, v) => [...get(value), ...get(right + v), ...kind.multiply, ...get(sum), ...kind.add, ...set(sum)]),
+        ...sums[r].flatMap((sum, v) => [
+          ...get(value), ...get(right + v), ...kind.multiply, ...get(sum), ...kind.add, ...set(sum)]),
         ...advance(pointer, A_COLUMN)]),
       ...advance(B, WIDTH),
       ...get(DEPTH), ...constant(1), 0x6b, 0x22, DEPTH, 0x0d, 0, 0x0b,  // while (--depth)

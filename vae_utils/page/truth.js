@@ -66,7 +66,8 @@ globalThis.LatentTruth = (() => {
      *  several peaks: the search starts at the encoder's q, at the posterior's moments and modes. */
     search(x, mean, sigma) {
       const { joint, logLikelihood } = this.exact(x), starts = [[mean, sigma]];
-      const moment = (term) => joint.reduce((sum, value, i) => sum + term(grid[i]) * Math.exp(value - logLikelihood) / PER_UNIT, 0);
+      const posterior = joint.map((value) => Math.exp(value - logLikelihood) / PER_UNIT);
+      const moment = (term) => posterior.reduce((sum, share, i) => sum + share * term(grid[i]), 0);
       const centre = moment((z) => z), spread = Math.sqrt(moment((z) => (z - centre) ** 2));
       starts.push([centre, spread]);
       const modes = [];
