@@ -32,7 +32,7 @@ globalThis.LatentCharts = (() => {
     const cut = Math.floor(trim * (sorted.length - 1));
     const [low, high] = [sorted[cut], sorted[sorted.length - 1 - cut]];
     const room = Math.max(0.06 * (high - low), (least - (high - low)) / 2);
-    return [low - room, high + room];
+    return [low >= 0 ? Math.max(low - room, 0) : low - room, high + room];
   }
 
   /** A canvas, sharp on every screen, with places for what is drawn in the units of its axes. */
