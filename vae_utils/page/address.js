@@ -5,12 +5,12 @@
 globalThis.LatentAddress = (() => {
   const VIEWS = ["line", "digits"];
   const SPEEDS = ["slow", "watch", "full"];
-  const REACH = 3, MOST_POINTS = 200;
+  const REACH = 3, MOST_POINTS = 200, MOST_STEPS = 100000;
 
   /** What only the page needs: how it is shown, not how it learns. */
   const SHOWN = {
-    line: { speed: "watch", at: "", split: "no" },
-    digits: { speed: "watch", dimensions: "1,2" },
+    line: { speed: "watch", until: 0, at: "", split: "no" },
+    digits: { speed: "watch", until: 0, dimensions: "1,2" },
   };
   const defaults = (view) => ({ ...LatentSettings.defaults(view), ...SHOWN[view] });
 
@@ -22,6 +22,12 @@ globalThis.LatentAddress = (() => {
   /** For each setting that only the page knows: what it must be, a test, and the nearest valid one. */
   const OWN = {
     speed: { wanted: `one of ${SPEEDS.join(", ")}`, valid: (text) => SPEEDS.includes(text), nearest: () => "watch" },
+    until: {
+      wanted: `a whole number of steps up to ${MOST_STEPS}, 0 to go on`,
+      valid: (text) => /^\d+$/.test(text) && text <= MOST_STEPS,
+      nearest: (text) => Math.min(Math.max(Math.round(Number(text)) || 0, 0), MOST_STEPS),
+      read: Number,
+    },
     split: { wanted: "one of no, yes", valid: (text) => ["no", "yes"].includes(text), nearest: () => "no" },
     at: {
       wanted: `a place x,y within ±${REACH}`,
@@ -46,10 +52,10 @@ globalThis.LatentAddress = (() => {
   /** Return the nearest valid value for what stands in the address, and a complaint if it is another. */
   function accept(settings, name, text) {
     if (OWN[name]) {
-      const { wanted, valid, nearest } = OWN[name];
-      if (valid(text, settings)) return { value: text };
+      const { wanted, valid, nearest, read: of = String } = OWN[name];
+      if (valid(text, settings)) return { value: of(text) };
       const value = nearest(text);
-      return { value, complaint: `${name} must be ${wanted}. Received: ${name}=${text}. Now it is ${value || "left out"}` };
+      return { value, complaint: `${name} must be ${wanted}. Received: ${name}=${text}. Now it is ${value === "" ? "left out" : value}` };
     }
     const { view } = settings, number = text.trim() === "" ? NaN : Number(text);
     const asked = typeof settings[name] === "number" && !Number.isNaN(number) ? number : text;

@@ -12,8 +12,8 @@ globalThis.LatentLab = (() => {
   const { BROKEN, DATA, TASKS } = LatentLessons;
   const { themeOf, watch } = LatentTheme;
 
-  const PACES = { slow: 3, watch: 120 };  // steps a second; at full speed as many as there is time for
-  const BETWEEN = 80;  // milliseconds at least from a few steps to the next
+  const PACES = { slow: { line: 3, digits: 3 }, watch: { line: 300, digits: 120 } };  // steps a second
+  const BETWEEN = 80, MOST = 200;  // milliseconds at least from a few steps to the next; how many at most
   const AT_ONCE = 1000;  // steps of a run without animation
   const MOST_ENTRIES = 600;  // of the history; then every second one goes
   const WORDS_WAIT = 4000, LINK_WAIT = 300;
@@ -59,6 +59,7 @@ globalThis.LatentLab = (() => {
         if (message.view !== state.settings.view) return;  // of the view that was left
         if (message.data) state.data = message.data;
         remember(message);
+        if (state.paced && message.step === state.stop) rest();
         if (state.paced) later(BETWEEN - (performance.now() - sentAt));
         state.running = message.running || state.paced;
         show();
@@ -138,7 +139,7 @@ globalThis.LatentLab = (() => {
       if (!root.isConnected || !state.snapshot) return;
       const { snapshot, running } = state;
       part("clock").textContent = `step ${snapshot.step.toLocaleString("en")} · epoch ${readable(snapshot.epoch)}`;
-      part("run").textContent = running ? "Pause" : still.matches ? `Run ${AT_ONCE} steps` : "Run";
+      part("run").textContent = running ? "Pause" : still.matches && !state.settings.until ? `Run ${AT_ONCE} steps` : "Run";
       part("step").disabled = running;
       if (running && still.matches) return;
       const shown = { ...state, theme, colors: payload.colors, at: placeOf(state.settings) ?? snapshot.look?.at };
@@ -161,9 +162,9 @@ globalThis.LatentLab = (() => {
       for (const each of ["line", "digits"]) part(each).setAttribute("aria-pressed", each === view);
       options(field("data"), LatentSettings.CHOICES.data[view].filter((name) => name !== "28x28" || payload.larger), DATA);
       options(field("broken"), LatentSettings.CHOICES.broken[view], Object.fromEntries(Object.entries(BROKEN).map(([name, card]) => [name, card.name])));
-      for (const name of Object.keys(LatentSettings.defaults(view))) {
-        const control = field(name);
-        if (!control) continue;
+      for (const control of root.querySelectorAll("[data-setting]")) {
+        const name = control.dataset.setting;
+        if (!(name in settings)) continue;
         control.value = settings[name];
         const limits = LatentSettings.LIMITS[name];
         if (limits) [control.min, control.max] = limits;
@@ -285,15 +286,17 @@ globalThis.LatentLab = (() => {
       }
       if (!worker) return begin().then(run);
       if (!state.snapshot) return null;
+      const { step } = state.snapshot, { until, speed } = state.settings;
       state.running = true;
+      state.stop = until > step ? until : still.matches ? step + AT_ONCE : Infinity;
       if (still.matches) {
         part("run").textContent = "Pause";
         part("clock").textContent = "learning …";
-        return post({ type: "steps", count: AT_ONCE });
       }
-      state.paced = state.settings.speed in PACES;
+      state.paced = speed in PACES && !still.matches;
       sentAt = performance.now() - BETWEEN;
-      return state.paced ? pace() : post({ type: "run" });
+      if (state.paced) return pace();
+      return post(Number.isFinite(state.stop) ? { type: "steps", count: state.stop - step } : { type: "run" });
     }
 
     function later(milliseconds) {
@@ -302,11 +305,11 @@ globalThis.LatentLab = (() => {
     }
 
     function pace() {
-      const now = performance.now(), each = 1000 / PACES[state.settings.speed];
+      const now = performance.now(), { speed, view } = state.settings, each = 1000 / PACES[speed][view];
       const count = Math.round((now - sentAt) / each);
       if (count < 1) return later(each - (now - sentAt));
       sentAt = now;
-      return post({ type: "steps", count: Math.min(count, BETWEEN) });
+      return post({ type: "steps", count: Math.min(count, MOST, state.stop - state.snapshot.step) });
     }
 
     function rest() {

@@ -46,7 +46,7 @@ LARGER, LARGER_HELD_OUT = 1000, 200
 STILL = HERE / "lab.webp"  # of the digits view; tools/picture_lab.py takes it anew
 STILL_ALT = (
     "Picture of the lab after ten seconds: held-out digits as points of a latent plane, coloured by "
-    "label in ten clusters, beside a grid of twelve by twelve decoded digits."
+    "label, beside a grid of twelve by twelve decoded digits."
 )
 
 

@@ -53,27 +53,27 @@ globalThis.LatentLessons = (() => {
   const TASKS = [
     {
       title: "A bound that closes",
-      settings: { view: "line", data: "bent" },
-      question: "The data lie along a bent line, and the decoder is a curve. Exact log p(x) is shown beside the ELBO. Before you run: how much of the gap between them will be left at step 1,500, next to nothing, half a nat, or more than a nat?",
+      settings: { view: "line", data: "bent", until: 3000 },
+      question: "The data lie along a bent line, and the decoder is a curve. Exact log p(x) is shown beside the ELBO. Before you run: how much of the gap between them will be left at step 3,000, next to nothing, half a nat, or more than a nat?",
       where: "The gap in the table",
       number: ({ truth }, readable) => `${readable(truth.gap, 3)} nats`,
-      answer: "Next to nothing: between 0.02 and 0.2 nats in our runs. Along a curve with two ends the exact posterior of nearly every point is one narrow bump, which a Gaussian fits and an encoder can learn.",
+      answer: "Next to nothing: 0.03 to 0.1 nats in our runs. Along a curve with two ends the exact posterior of nearly every point is one narrow bump, which a Gaussian fits and an encoder can learn.",
     },
     {
       title: "A ring has no ends",
-      settings: { view: "line", data: "ring", split: "yes", at: "-1.5,0" },
-      question: "The decoder’s curve has two ends, and a ring has none. Somewhere the curve must be cut. Which part of the gap will be the greater one at step 1,500: what no Gaussian could do, or what this encoder misses?",
+      settings: { view: "line", data: "ring", split: "yes", at: "-1.5,0", until: 3000 },
+      question: "The decoder’s curve has two ends, and a ring has none. Somewhere the curve must be cut. Which part of the gap will be the greater one at step 3,000: what no Gaussian could do, or what this encoder misses?",
       where: "Two lines of the table: no Gaussian fits, the encoder misses",
       number: ({ truth }, readable) => `${readable(truth.family, 3)} and ${readable(truth.encoder, 3)} nats`,
-      answer: "What the encoder misses: 0.4 to 0.8 nats, against 0.03. Walk with the point across the cut: the right z jumps from one end of the prior to the other, and an encoder is a continuous function that cannot jump. A Gaussian for each point would do, if only it were chosen point by point.",
+      answer: "What the encoder misses: 0.3 to 0.7 nats, against 0.04. Walk with the point across the cut: the right z jumps from one end of the prior to the other, and an encoder is a continuous function that cannot jump. A Gaussian for each point would do, if only it were chosen point by point.",
     },
     {
       title: "A gap that no encoder closes",
-      settings: { view: "line", data: "line", split: "yes", at: "0" },
-      question: "Now x is a single number, from two bumps of different width. The gap is small. Whose fault is the greater part of it at step 1,500, the Gaussian’s or the encoder’s?",
+      settings: { view: "line", data: "line", split: "yes", at: "0", until: 3000 },
+      question: "Now x is a single number, from two bumps of different width. The gap is small. Whose fault is the greater part of it at step 3,000, the Gaussian’s or the encoder’s?",
       where: "Two lines of the table: no Gaussian fits, the encoder misses",
       number: ({ truth }, readable) => `${readable(truth.family, 3)} and ${readable(truth.encoder, 3)} nats`,
-      answer: "The Gaussian’s: 0.04 to 0.05 nats, against 0.02 to 0.03. Between the bumps the exact posterior is lopsided. More hidden units help the encoder; only another family of q would help here.",
+      answer: "The Gaussian’s: 0.05 to 0.06 nats, against 0.01 to 0.03. Between the bumps the exact posterior is lopsided. More hidden units help the encoder; only another family of q would help here.",
     },
     {
       title: "Twenty times the price",
@@ -85,7 +85,7 @@ globalThis.LatentLessons = (() => {
     },
     {
       title: "Eight times the room",
-      settings: { view: "digits", latent: 16 },
+      settings: { view: "digits", latent: 16, until: 1500 },
       question: "With two latent dimensions the KL reaches about 2.2 nats at step 1,500. Here are sixteen. Will it be eight times as much, three times, or hardly more?",
       where: "KL of the held-out digits",
       number: ({ heldOut }, readable) => `${readable(heldOut.kl)} nats`,
@@ -93,7 +93,7 @@ globalThis.LatentLessons = (() => {
     },
     {
       title: "A mean for a sum",
-      settings: { view: "digits", broken: "mean" },
+      settings: { view: "digits", broken: "mean", until: 600 },
       question: "The reconstruction term is averaged over the 64 pixels, and the KL is still a sum. Which β would do the same to an honest loss? What will the KL be at step 600?",
       where: "KL of the held-out digits",
       number: ({ heldOut }, readable) => `${readable(heldOut.kl, 3)} nats`,
@@ -101,7 +101,7 @@ globalThis.LatentLessons = (() => {
     },
     {
       title: "Without noise",
-      settings: { view: "digits", broken: "noiseless" },
+      settings: { view: "digits", broken: "noiseless", until: 1000 },
       question: "In training, z = μ. The loss will end below that of a healthy run, 25 nats. The honest −ELBO draws z from q(z|x), as it should. Will it be a little worse at step 1,000, or twice as bad?",
       where: "−ELBO of the held-out digits",
       number: ({ heldOut }, readable) => `${readable(heldOut.negativeElbo)} nats`,
