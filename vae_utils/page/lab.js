@@ -32,7 +32,7 @@ globalThis.LatentLab = (() => {
     const inBook = !document.body.dataset.jpThemeLight;  // a notebook's address is not ours
     const sets = { "8x8": await unpackDigits(payload.digits) };
     const still = matchMedia("(prefers-reduced-motion: reduce)");
-    const state = { settings: null, snapshot: null, history: [], data: null, running: false, paced: false };
+    const state = { settings: null, snapshot: null, history: [], data: null, running: false, paced: false, stop: Infinity, diverged: false };
     let worker = null, sent = new Set(), theme, waiting = false, speaking = 0, linking = 0, sentAt = 0, pacing = 0, told = "";
 
     // The worker
@@ -56,8 +56,8 @@ globalThis.LatentLab = (() => {
 
     function hear(message) {
       if (message.type === "snapshot") {
-        if (message.view !== state.settings.view) return;  // of the view that was left
         if (message.data) state.data = message.data;
+        if (!state.data || message.view !== state.settings.view) return;  // of the model before this one
         remember(message);
         if (state.paced && message.step === state.stop) rest();
         if (state.paced) later(BETWEEN - (performance.now() - sentAt));
@@ -65,7 +65,8 @@ globalThis.LatentLab = (() => {
         show();
       } else if (message.type === "diverged") {
         rest();
-        diverged(message.step);
+        state.diverged = true;
+        tellDiverged(message.step);
       } else say(`${message.message}.`);
     }
 
@@ -83,7 +84,7 @@ globalThis.LatentLab = (() => {
     async function begin() {
       const { settings } = state, { view, data } = settings;
       rest();
-      Object.assign(state, { snapshot: null, history: [], data: null });
+      Object.assign(state, { snapshot: null, history: [], data: null, diverged: false });
       state.digits = view === "digits" ? await digitsOf(data) : null;
       if (settings !== state.settings) return;  // others were chosen meanwhile
       if (!worker) employ();
@@ -225,7 +226,7 @@ globalThis.LatentLab = (() => {
       part("message").append(button);
     }
 
-    function diverged(step) {
+    function tellDiverged(step) {
       const { broken, view } = state.settings, healthy = { broken: "none", rate: defaults(view).rate, beta: 1 };
       part("run").textContent = "Run";
       const cause = broken === "none" ? "the steps are too long for this network" : `with the setting “${BROKEN[broken].name}” nothing holds the numbers`;
@@ -237,15 +238,15 @@ globalThis.LatentLab = (() => {
     // What happens
 
     /** Take over new settings, all valid; what the worker cannot change while it runs starts anew. */
-    function choose(news, { anew = true } = {}) {
+    function choose(news) {
       const before = state.settings, settings = { ...before, ...news };
       if (settings.view === "digits" && settings.dimensions.split(",").some((each) => each > Math.max(settings.latent, 2))) settings.dimensions = "1,2";
       if (settings.data === "own" && before.data !== "own" && !settings.points) settings.points = FIRST_POINTS;
       state.settings = settings;
       link();
       const changed = Object.keys(learned(settings)).filter((name) => settings[name] !== before[name]);
-      const live = state.snapshot && changed.every((name) => LatentSettings.LIVE.includes(name));
-      if (changed.length && anew && !(live && Number.isFinite(state.snapshot.train.loss) && !told)) {
+      const live = state.snapshot && !state.diverged && changed.every((name) => LatentSettings.LIVE.includes(name));
+      if (changed.length && !live) {
         say("");
         return begin();
       }
@@ -284,7 +285,7 @@ globalThis.LatentLab = (() => {
         rest();
         return post({ type: "pause" });
       }
-      if (!worker) return begin().then(run);
+      if (!worker || state.diverged) return begin().then(run);
       if (!state.snapshot) return null;
       const { step } = state.snapshot, { until, speed } = state.settings;
       state.running = true;
@@ -318,7 +319,10 @@ globalThis.LatentLab = (() => {
     }
 
     part("run").addEventListener("click", run);
-    part("step").addEventListener("click", () => post({ type: "steps", count: 1 }));
+    part("step").addEventListener("click", () => {
+      const ready = !worker || state.diverged ? begin() : Promise.resolve();
+      ready.then(() => post({ type: "steps", count: 1 }));
+    });
     part("again").addEventListener("click", () => {
       say("");
       begin();
@@ -494,6 +498,7 @@ globalThis.LatentLab = (() => {
       return { settings, running, entries: entries.length, step, epoch, train, heldOut, truth: exact, stepsPerSecond, seconds, working: Boolean(worker),
                activity: snapshot && Array.from(snapshot.activity), look: snapshot?.look && { at: snapshot.look.at, mean: snapshot.look.mean, sigma: snapshot.look.sigma } };
     } };
+    part("link").hidden = !inBook;
     watch(root, ({ lab }) => lab.restyle());
     leave(root);
     new ResizeObserver(restyle).observe(part("message").parentElement);

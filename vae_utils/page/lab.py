@@ -45,8 +45,8 @@ HELD_OUT = 360
 LARGER, LARGER_HELD_OUT = 1000, 200
 STILL = HERE / "lab.webp"  # of the digits view; tools/picture_lab.py takes it anew
 STILL_ALT = (
-    "Picture of the lab after ten seconds: held-out digits as points of a latent plane, coloured by "
-    "label, beside a grid of twelve by twelve decoded digits."
+    "Picture of the lab after some seconds: held-out digits as points of a latent plane, coloured "
+    "by label, beside a grid of twelve by twelve decoded digits."
 )
 
 
@@ -78,7 +78,8 @@ def show(view="line", digits=None):
     content = json.dumps(payload).replace("<", "\\u003c")
     code = script()
     name = hashlib.sha256((code + content).encode()).hexdigest()[:12]
-    width, height = Image.open(STILL).size
+    with Image.open(STILL) as still:
+        width, height = still.size
     fills = {"name": name, "view": view, "still": _still(), "alt": STILL_ALT}
     panels = _read("lab.html")
     for key, value in (fills | {"width": str(width), "height": str(height)}).items():

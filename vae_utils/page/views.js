@@ -4,7 +4,7 @@ globalThis.LatentViews = (() => {
   const { Chart, ends, images, readable, rgb, shade } = LatentCharts;
   const { Plane } = LatentPlane;
   const FAMILY = "#D55E00";  // of Okabe and Ito's colours, which colour-blind readers can tell apart
-  const REACH = 3, ACTIVE = 0.01, NEAR = 1;
+  const REACH = 3, ACTIVE = 0.01, THIN = 4;
   const STEPS = "steps", SMALL = { left: 44, right: 8, top: 20, bottom: 36 };
 
   /** One curve for each of `series` over the steps of the history, with a legend. */
@@ -128,7 +128,7 @@ globalThis.LatentViews = (() => {
   function drawCurve(part, { theme, snapshot, data, at }) {
     const { truth } = snapshot, chart = dataChart(part("curve"), theme, data.dim);
     const curve = rowsOf(truth.curve, data.dim), z = gridOf(curve.length);
-    const shown = z.flatMap((each, i) => (Math.abs(each) <= REACH ? [i] : []));
+    const shown = z.flatMap((each, i) => (i % THIN === 0 && Math.abs(each) <= REACH ? [i] : []));
     const points = shown.map((i) => (data.dim === 1 ? [z[i], curve[i][0]] : curve[i]));
     chart.axes();
     chart.within(() => {
@@ -153,7 +153,7 @@ globalThis.LatentViews = (() => {
       }
       chart.curve(points, theme.accent, { width: 2.5 });
       for (const mark of [-2, -1, 0, 1, 2]) {
-        const point = points[z.indexOf(mark) - shown[0]];
+        const point = points[shown.findIndex((i) => z[i] === mark)];
         chart.ring(point, theme.accent, 2);
         if (data.dim === 2) {
           const [left, top] = chart.place(...point);
@@ -186,7 +186,7 @@ globalThis.LatentViews = (() => {
     });
     chart.legend([{ name: "exact p(z|x)", color: theme.ink }, { name: "q(z|x)", color: theme.accent, dash: "dashed" },
                   ...(look?.best ? [{ name: "best Gaussian", color: shade(FAMILY, theme), dash: "dotted" }] : [])]);
-    const numbers = { at: look && look.at.map((value) => readable(value, 2)).join(", "),
+    const numbers = { at: look?.at.map((value) => readable(value, 2)).join(", "),
                       "at-likelihood": readable(look?.logLikelihood, 2), "at-elbo": readable(look?.elbo, 2),
                       "at-gap": readable(look && look.logLikelihood - look.elbo, 2) };
     for (const [name, text] of Object.entries(numbers)) part(name).textContent = text ?? "–";
@@ -240,5 +240,5 @@ globalThis.LatentViews = (() => {
   const draw = (part, shown) => { for (const each of VIEWS[shown.settings.view].draw) each(part, shown); };
   const words = (shown) => VIEWS[shown.settings.view].words(shown);
 
-  return { NEAR, REACH, dataChart, draw, readable, rowsOf, words };
+  return { dataChart, draw, readable, words };
 })();
