@@ -6,7 +6,7 @@ globalThis.LatentTruth = (() => {
   const REACH = 8, PER_UNIT = 128, COUNT = 2 * REACH * PER_UNIT + 1;  // the grid on which z is summed
   const SHOWN = 1025, FIRST = (COUNT - SHOWN) / 2;  // the part of it that is drawn, from -4 to 4
   const LOG_2PI = Math.log(2 * Math.PI);
-  const MODES = 3, FINEST = 1e-3;  // of the search for the best q
+  const FINEST = 1e-3;  // step of the search for the best q
   const grid = Float32Array.from({ length: COUNT }, (_, i) => i / PER_UNIT - REACH);
 
   /** Nodes and weights for means over N(0, 1): equal steps, which converge fastest for it. */
@@ -62,23 +62,15 @@ globalThis.LatentTruth = (() => {
       return this.logDensity(squares) - gaussianKL(mean, sigma);
     }
 
-    /** Return mean and deviation of the Gaussian with the highest ELBO for x. The ELBO may have
-     *  several peaks: the search starts at the encoder's q, at the posterior's moments and modes. */
+    /** Return mean and deviation of the Gaussian with the highest ELBO for x: there may be several
+     *  peaks, so the search starts at the encoder's q and at the posterior's moments. */
     search(x, mean, sigma) {
-      const { joint, logLikelihood } = this.exact(x), starts = [[mean, sigma]];
+      const { joint, logLikelihood } = this.exact(x);
       const posterior = joint.map((value) => Math.exp(value - logLikelihood) / PER_UNIT);
       const moment = (term) => posterior.reduce((sum, share, i) => sum + share * term(grid[i]), 0);
       const centre = moment((z) => z), spread = Math.sqrt(moment((z) => (z - centre) ** 2));
-      starts.push([centre, spread]);
-      const modes = [];
-      for (let i = 4; i < COUNT - 4; i++) if (joint[i] >= joint[i - 1] && joint[i] > joint[i + 1]) modes.push(i);
-      modes.sort((a, b) => joint[b] - joint[a]);
-      for (const i of modes.slice(0, MODES)) {
-        const curvature = (2 * joint[i] - joint[i - 4] - joint[i + 4]) * (PER_UNIT / 4) ** 2;
-        starts.push([grid[i], 1 / Math.sqrt(Math.max(curvature, 1))]);
-      }
-      const found = starts.filter(([, deviation]) => deviation > 0).map(([m, s]) => this.climb(x, m, s));
-      return found.reduce((a, b) => (b.elbo > a.elbo ? b : a));
+      const [one, other] = [this.climb(x, mean, sigma), this.climb(x, centre, spread)];
+      return other.elbo > one.elbo ? other : one;
     }
 
     /** Walk uphill from one q: to the best of four neighbours, or with smaller steps if none is better. */
