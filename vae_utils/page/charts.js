@@ -144,10 +144,10 @@ globalThis.LatentCharts = (() => {
       this.context.fill();
     }
 
-    dots(points, colorOf, radius = 1.5) {
-      for (const [i, point] of points.entries()) {
+    dots(points, color, radius = 1.5) {
+      this.context.fillStyle = color;
+      for (const point of points) {
         const [left, top] = this.place(...point);
-        this.context.fillStyle = colorOf(i);
         this.context.fillRect(left - radius, top - radius, 2 * radius, 2 * radius);
       }
     }
@@ -175,7 +175,7 @@ globalThis.LatentCharts = (() => {
 
     /** Names of curves in a row above the axes. */
     legend(entries) {
-      let left = this.inner.left + 4;
+      let left = 8;
       for (const { name, color, dash = "solid", block } of entries) {
         this.context.strokeStyle = rgb(color);
         this.context.lineWidth = block ? 9 : 2;
@@ -205,7 +205,7 @@ globalThis.LatentCharts = (() => {
         picture.data[at + 3] = 255;
       }
     }
-    [canvas.width, canvas.height] = [width, height];
+    if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
     canvas.getContext("2d").putImageData(picture, 0, 0);
   }
 

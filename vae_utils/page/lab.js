@@ -8,7 +8,7 @@
 globalThis.LatentLab = (() => {
   const { unpack } = LatentNetworks;
   const { MOST_POINTS, REACH, accept, defaults, pointsOf, pointsText, read, write } = LatentAddress;
-  const { dataChart, draw, readable, words } = LatentViews;
+  const { dataChart, pieces, readable, words } = LatentViews;
   const { BROKEN, DATA, TASKS } = LatentLessons;
   const { themeOf, watch } = LatentTheme;
 
@@ -33,7 +33,7 @@ globalThis.LatentLab = (() => {
     const sets = { "8x8": await unpackDigits(payload.digits) };
     const still = matchMedia("(prefers-reduced-motion: reduce)");
     const state = { settings: null, snapshot: null, history: [], data: null, running: false, paced: false, stop: Infinity, diverged: false };
-    let worker = null, sent = new Set(), theme, waiting = false, speaking = 0, linking = 0, sentAt = 0, pacing = 0, told = "";
+    let worker = null, sent = new Set(), theme, todo = [], speaking = 0, linking = 0, sentAt = 0, pacing = 0, eager = false, told = "";
 
     // The worker
 
@@ -59,6 +59,7 @@ globalThis.LatentLab = (() => {
         if (message.data) state.data = message.data;
         if (!state.data || message.view !== state.settings.view) return;  // of the model before this one
         remember(message);
+        if (message.data && eager) run();
         if (state.paced && message.step === state.stop) rest();
         if (state.paced) later(BETWEEN - (performance.now() - sentAt));
         state.running = message.running || state.paced;
@@ -84,6 +85,7 @@ globalThis.LatentLab = (() => {
     async function begin() {
       const { settings } = state, { view, data } = settings;
       rest();
+      todo = todo.length ? [showProgress] : [];  // of this view; the frame that was asked for comes
       Object.assign(state, { snapshot: null, history: [], data: null, diverged: false });
       state.digits = view === "digits" ? await digitsOf(data) : null;
       if (settings !== state.settings) return;  // others were chosen meanwhile
@@ -130,21 +132,26 @@ globalThis.LatentLab = (() => {
 
     // What is shown
 
+    /** Draw everything anew, a piece in a frame: what waits already keeps its place. */
     function show() {
-      if (!waiting) requestAnimationFrame(frame);
-      waiting = true;
+      if (!state.snapshot) return;
+      if (!todo.length) requestAnimationFrame(frame);
+      todo = [...new Set([...todo, showProgress, ...pieces(state.settings.view)])];
     }
 
     function frame() {
-      waiting = false;
-      if (!root.isConnected || !state.snapshot) return;
+      const piece = todo.shift();
+      if (todo.length) requestAnimationFrame(frame);
+      if (!root.isConnected || !state.snapshot || (piece !== showProgress && state.running && still.matches)) return;
+      piece(part, { ...state, theme, colors: payload.colors, at: placeOf(state.settings) ?? state.snapshot.look?.at });
+    }
+
+    function showProgress() {
       const { snapshot, running } = state;
       part("clock").textContent = `step ${snapshot.step.toLocaleString("en")} · epoch ${readable(snapshot.epoch)}`;
       part("run").textContent = running ? "Pause" : still.matches && !state.settings.until ? `Run ${AT_ONCE} steps` : "Run";
       part("step").disabled = running;
       if (running && still.matches) return;
-      const shown = { ...state, theme, colors: payload.colors, at: placeOf(state.settings) ?? snapshot.look?.at };
-      draw(part, shown);
       showCard();
       showTaskNumbers();
       if (!speaking) speaking = setTimeout(speak, running ? WORDS_WAIT : LINK_WAIT);
@@ -285,8 +292,12 @@ globalThis.LatentLab = (() => {
         rest();
         return post({ type: "pause" });
       }
-      if (!worker || state.diverged) return begin().then(run);
+      if (!worker || state.diverged) {
+        eager = true;
+        return begin();
+      }
       if (!state.snapshot) return null;
+      eager = false;
       const { step } = state.snapshot, { until, speed } = state.settings;
       state.running = true;
       state.stop = until > step ? until : still.matches ? step + AT_ONCE : Infinity;

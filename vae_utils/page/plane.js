@@ -50,7 +50,7 @@ globalThis.LatentPlane = (() => {
       this.theme = theme;
       this.side = this.canvas.clientWidth;
       this.ratio = window.devicePixelRatio || 1;
-      this.ground = document.createElement("canvas");
+      this.ground ??= document.createElement("canvas");
       for (const canvas of [this.canvas, this.ground])
         canvas.width = canvas.height = Math.max(1, Math.round(this.side * this.ratio));
       const context = this.ground.getContext("2d");

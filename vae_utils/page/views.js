@@ -5,7 +5,7 @@ globalThis.LatentViews = (() => {
   const { Plane } = LatentPlane;
   const FAMILY = "#D55E00";  // of Okabe and Ito's colours, which colour-blind readers can tell apart
   const REACH = 3, ACTIVE = 0.01, THIN = 4;
-  const STEPS = "steps", SMALL = { left: 44, right: 8, top: 20, bottom: 36 };
+  const STEPS = "steps", SMALL = { left: 50, right: 8, top: 20, bottom: 36 };
 
   /** One curve for each of `series` over the steps of the history, with a legend. */
   function overSteps(canvas, theme, history, { y, series, shaded = [], least }) {
@@ -43,11 +43,15 @@ globalThis.LatentViews = (() => {
     });
   }
 
+  const grounds = new WeakMap();
+
   function drawPlane(part, { theme, snapshot, settings, digits, colors }) {
     const canvas = part("plane"), dimensions = settings.dimensions.split(",").map(Number);
     const plane = new Plane(canvas, placesOf(snapshot, digits.heldOutLabels, settings.latent, dimensions),
                             digits.heldOutLabels, colors);
+    plane.ground = grounds.get(canvas);  // one for all snapshots
     plane.prepare(theme);
+    grounds.set(canvas, plane.ground);
     const context = canvas.getContext("2d");
     context.drawImage(plane.ground, 0, 0);
     context.scale(plane.ratio, plane.ratio);
@@ -55,7 +59,7 @@ globalThis.LatentViews = (() => {
     context.fillStyle = rgb(theme.ink);
     context.textBaseline = "alphabetic";
     const [across, up] = settings.latent === 1 ? ["z1", "label"] : dimensions.map((each) => `z${each}`);
-    const reach = `−${plane.reach} to ${plane.reach}`;
+    const limits = [-plane.reach, plane.reach].map((value) => readable(value)), reach = limits.join(" to ");
     context.textAlign = "right";
     context.fillText(`${across}, ${reach} →`, plane.side - 6, plane.side - 6);
     context.save();
@@ -145,7 +149,7 @@ globalThis.LatentViews = (() => {
       }
       for (const [part, alpha] of [["train", 0.3], ["heldOut", 0.75]]) {
         const rows = rowsOf(data[part], data.dim);
-        if (data.dim === 2) chart.dots(rows, () => rgb(theme.ink, alpha), 1.5);
+        if (data.dim === 2) chart.dots(rows, rgb(theme.ink, alpha));
         else for (const [x] of rows) {
           chart.context.fillStyle = rgb(theme.ink, alpha);
           chart.context.fillRect(chart.inner.left, chart.place(0, x)[1] - 0.5, part === "train" ? 8 : 14, 1);
@@ -237,8 +241,9 @@ globalThis.LatentViews = (() => {
     line: { draw: [drawCurve, drawPosterior, drawBound, drawTerms], words: lineWords },
   };
 
-  const draw = (part, shown) => { for (const each of VIEWS[shown.settings.view].draw) each(part, shown); };
+  /** What there is to draw in a view: functions, so that no single task takes long. */
+  const pieces = (view) => VIEWS[view].draw;
   const words = (shown) => VIEWS[shown.settings.view].words(shown);
 
-  return { dataChart, draw, readable, words };
+  return { dataChart, pieces, readable, words };
 })();
