@@ -16,7 +16,7 @@ globalThis.LatentLab = (() => {
   const BETWEEN = 80, MOST = 200;  // milliseconds at least from a few steps to the next; how many at most
   const AT_ONCE = 1000;  // steps of a run without animation
   const MOST_ENTRIES = 600;  // of the history; then every second one goes
-  const WORDS_WAIT = 4000, LINK_WAIT = 300;
+  const WORDS_WAIT = 4000, SETTLED = 300;  // milliseconds
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
   const STRIDE = 0.1, BIG_STRIDE = 0.5;
   const FIRST_POINTS = "-1.5,-1;-1.2,-0.6;-0.8,-0.1;-0.3,0.2;0.3,0.2;0.8,-0.1;1.2,-0.6;1.5,-1";
@@ -33,7 +33,7 @@ globalThis.LatentLab = (() => {
     const sets = { "8x8": await unpackDigits(payload.digits) };
     const still = matchMedia("(prefers-reduced-motion: reduce)");
     const state = { settings: null, snapshot: null, history: [], data: null, running: false, paced: false, stop: Infinity, diverged: false };
-    let worker = null, sent = new Set(), theme, todo = [], speaking = 0, linking = 0, sentAt = 0, pacing = 0, eager = false, told = "";
+    let worker = null, sent = new Set(), theme, todo = [], speaking = 0, linking = 0, sentAt = 0, pacing = 0, eager = false, patient = false, told = "";
 
     // The worker
 
@@ -154,7 +154,9 @@ globalThis.LatentLab = (() => {
       if (running && still.matches) return;
       showCard();
       showTaskNumbers();
-      if (!speaking) speaking = setTimeout(speak, running ? WORDS_WAIT : LINK_WAIT);
+      if (!running && patient) clearTimeout(speaking);  // it has come to rest: say so at once
+      if (!speaking || (!running && patient)) speaking = setTimeout(speak, running ? WORDS_WAIT : SETTLED);
+      patient = running;
     }
 
     function speak() {
@@ -264,7 +266,7 @@ globalThis.LatentLab = (() => {
 
     function link() {
       clearTimeout(linking);
-      if (inBook) linking = setTimeout(() => history.replaceState(null, "", `#${write(state.settings)}`), LINK_WAIT);
+      if (inBook) linking = setTimeout(() => history.replaceState(null, "", `#${write(state.settings)}`), SETTLED);
     }
 
     function look(news) {

@@ -4,7 +4,7 @@ globalThis.LatentViews = (() => {
   const { Chart, ends, images, readable, rgb, shade } = LatentCharts;
   const { Plane } = LatentPlane;
   const FAMILY = "#D55E00";  // of Okabe and Ito's colours, which colour-blind readers can tell apart
-  const REACH = 3, ACTIVE = 0.01, THIN = 4;
+  const REACH = 3, ACTIVE = 0.01, THIN = 4, FEW = 200;
   const STEPS = "steps", SMALL = { left: 50, right: 8, top: 20, bottom: 36 };
 
   /** One curve for each of `series` over the steps of the history, with a legend. */
@@ -159,12 +159,13 @@ globalThis.LatentViews = (() => {
       for (const mark of [-2, -1, 0, 1, 2]) {
         const point = points[shown.findIndex((i) => z[i] === mark)];
         chart.ring(point, theme.accent, 2);
-        if (data.dim === 2) {
+        if (data.dim === 2 && mark % 2 === 0) {
           const [left, top] = chart.place(...point);
           chart.context.fillStyle = rgb(theme.ink);
           chart.write(`z = ${readable(mark, 0)}`, left + 8, top - 9, "left", true);
         }
       }
+      if (data.dim === 2 && data.train.length < FEW) chart.dots(rowsOf(data.train, 2), rgb(theme.ink), 3);
       if (at && data.dim === 2) chart.ring(at, theme.ink);
       if (at && data.dim === 1) {
         chart.curve([[-REACH, at[0]], [REACH, at[0]]], theme.ink, { dash: "dashed", width: 1.5 });
