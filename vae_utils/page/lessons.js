@@ -65,7 +65,7 @@ globalThis.LatentLessons = (() => {
       question: "The decoder’s curve has two ends, and a ring has none. Somewhere the curve must be cut. Which part of the gap will be the greater one at step 3,000: what no Gaussian could do, or what this encoder misses?",
       where: "Two lines of the table: no Gaussian fits, the encoder misses",
       number: ({ truth }, readable) => `${readable(truth.family, 3)} and ${readable(truth.encoder, 3)} nats`,
-      answer: "What the encoder misses: 0.3 to 0.7 nats, against 0.04. Walk with the point across the cut: the right z jumps from one end of the prior to the other, and an encoder is a continuous function that cannot jump. A Gaussian for each point would do, if only it were chosen point by point.",
+      answer: "What the encoder misses: 0.3 to 0.7 nats, against 0.04 to 0.06. Walk with the point across the cut: the right z jumps from one end of the prior to the other, and an encoder is a continuous function that cannot jump. A Gaussian for each point would do, if only it were chosen point by point.",
     },
     {
       title: "A gap that no encoder closes",
