@@ -524,6 +524,18 @@ def test_the_worker_stops_with_its_output_and_comes_back(opened):
     wait_until(page, "state.running && state.step > 5")
 
 
+def test_a_lab_that_a_notebook_replaces_is_forgotten(opened):
+    page = opened()
+    learn(page, 50)
+    spoken(page, "Step 50")
+    page.evaluate("window.root = document.querySelector('.latent-lab')")
+    page.evaluate("window.gone = new WeakRef(root); root.remove(); delete window.root")
+    memory, deadline = page.context.new_cdp_session(page), time.monotonic() + 20
+    while page.evaluate("gone.deref() !== undefined"):
+        assert time.monotonic() < deadline, "the document holds the lab"
+        memory.send("HeapProfiler.collectGarbage")
+
+
 def test_a_page_that_is_closed_leaves_no_worker(opened):
     page = opened()
     part(page, "run").click()

@@ -204,8 +204,10 @@ globalThis.LatentExplorer = (() => {
       const plain = (value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
       return Object.fromEntries(Object.entries(shown).map(([key, value]) => [key, plain(value)]));
     } };
-    watch(root, ({ explorer }) => explorer.restyle());
+    watch(root, restyleAgain);
   }
+
+  const restyleAgain = ({ explorer }) => explorer.restyle();  // out here it holds no explorer
 
   /** Start every explorer of this name that has not been started yet; where it fails, say why. */
   function start(name, payload) {

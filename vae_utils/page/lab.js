@@ -512,12 +512,14 @@ globalThis.LatentLab = (() => {
                activity: snapshot && Array.from(snapshot.activity), look: snapshot?.look && { at: snapshot.look.at, mean: snapshot.look.mean, sigma: snapshot.look.sigma } };
     } };
     part("link").hidden = !inBook;
-    watch(root, ({ lab }) => lab.restyle());
+    watch(root, restyleAgain);
     leave(root);
     new ResizeObserver(restyle).observe(part("message").parentElement);
     restyle();
     await restore(inBook && location.hash.startsWith("#lab=") ? location.hash.slice(1) : `lab=${payload.view}`);
   }
+
+  const restyleAgain = ({ lab }) => lab.restyle();  // out here it holds no lab
 
   /** Stop the worker once its output is gone: a notebook has put it away, or the page is closed. */
   function leave(root) {

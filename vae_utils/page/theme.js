@@ -18,7 +18,7 @@ globalThis.LatentTheme = (() => {
   }
 
   /** Call `restyle(root)` whenever colours or the resolution change. What the document holds must not
-   *  hold the root, or a notebook would keep the networks of every output that it has replaced. */
+   *  hold the root, nor may `restyle`, or a notebook would keep the networks of every output that it has replaced. */
   function watch(root, restyle) {
     const reference = new WeakRef(root);
     const gone = new AbortController(), { signal } = gone, themes = new MutationObserver(tell);
