@@ -147,9 +147,11 @@ def _controls(root):
 def _files_of_controls(root):
     """Return the files of each control by the word with which a notebook calls it."""
     pages = root / "vae_utils" / "page"
+    shared = {*pages.glob("*.js"), *pages.glob("controls.css")}
     return {
         "slider(": sorted(pages.glob("slider*.*")),
-        "explorer": sorted({*pages.glob("explorer.*"), *pages.glob("*.js")}),
+        "explorer": sorted({*pages.glob("explorer.*"), *shared}),
+        "lab.show(": sorted({*pages.glob("lab.*"), *shared}),
     }
 
 

@@ -3,7 +3,9 @@
 A `<script data-lazy="name" data-defines="Global">` in the output of a cell moves into a file of its
 own, named after its content, so that pages with the same output share it. What stays on the page
 adds that file once the element before it is about to be seen, and says so where the file is missing
-or defines nothing. It is no module and nothing is fetched: this works from `file://` too.
+or defines nothing. It is no module and nothing is fetched: this works from `file://` too. A script
+of the type text/plain, which no browser runs, moves as well and is left to its page: it finds the
+file's address in `data-src`.
 """
 
 import hashlib
@@ -12,7 +14,10 @@ from pathlib import Path
 
 from docutils import nodes
 
-SCRIPT = re.compile(r'<script data-lazy="(\w+)" data-defines="(\w+)">(.*?)</script>', re.DOTALL)
+SCRIPT = re.compile(
+    r'<script( type="text/plain")? data-lazy="(\w+)" data-defines="(\w+)">(.*?)</script>', re.DOTALL
+)
+ON_DEMAND = '<script type="text/plain" data-defines="{defines}" data-src="{path}"></script>'
 LOADER = """
 <script>
   (() => {{
@@ -49,12 +54,13 @@ def _move_scripts(app, doctree, page):
     root = "../" * page.count("/")
 
     def move(match):
-        name, defines, script = match.groups()
+        on_demand, name, defines, script = match.groups()
         file = f"_static/{name}-{hashlib.sha256(script.encode()).hexdigest()[:12]}.js"
         target = Path(app.outdir) / file
         target.parent.mkdir(exist_ok=True)
         target.write_text(script, encoding="utf-8")
-        return LOADER.format(path=root + file, defines=defines).strip()
+        loader = ON_DEMAND if on_demand else LOADER
+        return loader.format(path=root + file, defines=defines).strip()
 
     for node in doctree.findall(nodes.raw):
         if "data-lazy" in node.astext():

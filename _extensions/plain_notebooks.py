@@ -128,15 +128,15 @@ class Book:
                     cells.append(nbformat.v4.new_markdown_cell(text, id=f"{cell.id}-caption"))
         return nbformat.v4.new_notebook(cells=cells, metadata=chapter.metadata)
 
-    def page(self, text):
-        """Return a page that is no notebook as plain Markdown."""
+    def page(self, text, number=str):
+        """Return a page that is no notebook as plain Markdown; `number` is as in `plain`."""
         text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.S)
         text = re.sub(r"```\{raw\} html\n(?:.*\n)*?```\n", "", text)
         text = re.sub(r"```\{bibliography\}\n(?:.*\n)*?```", lambda _: self._bibliography(), text)
         if re.search(GLOSSARY, text, re.S):
             entries = [f"**{', '.join(names)}**: {meaning}" for names, meaning in _glossary(text)]
             text = re.sub(GLOSSARY, lambda _: "\n\n".join(entries), text, flags=re.S)
-        return self.text(text, str).strip()
+        return self.text(text, number).strip()
 
     def _markdown_cells(self, cell, number):
         """Return the cell in plain Markdown, cut so that each solution's heading opens a cell."""

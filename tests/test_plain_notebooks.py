@@ -132,6 +132,16 @@ def test_solutions_stay_folded_and_the_answers_are_the_editor_s_own_in_working_c
     assert "{glossary}" not in glossary
 
 
+def test_code_on_a_page_of_text_is_code_in_its_working_copy(tmp_path):
+    working_copies.write(tmp_path)
+    copy = nbformat.read(tmp_path / "lab.ipynb", as_version=4)
+    code = "\n".join(cell.source for cell in copy.cells if cell.cell_type == "code")
+    assert "lab.show(" in code
+    compile(code, "lab", "exec")
+    assert "code-cell" not in prose(copy)
+    assert '{eval}`glue.values["lab-name"]`' in prose(copy)
+
+
 def test_what_a_reader_changed_stays_and_what_was_only_run_follows_the_book(tmp_path):
     working_copies.write(tmp_path)
     ours, theirs = (tmp_path / path.parent.name / path.name for path in PAGES[:2])

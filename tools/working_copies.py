@@ -8,6 +8,7 @@ it is, and said so; one that only was run is written anew when the book's page c
 
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -22,6 +23,7 @@ import replication  # noqa: E402
 
 FRONT = "book/index"  # of the site; the folder itself is the way in here
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+CODE = re.compile(r"^```\{code-cell\} python3\n(?::tags: [^\n]*\n\n)?(.*?)^```$", re.S | re.M)
 MADE = "vae_book"  # in a copy's metadata: the digest of what was written
 
 
@@ -46,17 +48,27 @@ def write(folder, root=ROOT):
 
 
 def _copy(book, path):
-    """Return the page as a notebook; one that is no notebook becomes a notebook of one cell."""
+    """Return the page as a notebook; one of text keeps its text and its code, if it has any."""
     if path.with_suffix(".ipynb").exists():
         notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
-        return book.plain(notebook, lambda name: f'{{eval}}`glue.values["{name}"]`')
+        return book.plain(notebook, _of_the_kernel)
     text = path.with_suffix(".md").read_text()
     if replication.HERE in text:
         pages = sorted(path.parent.glob("*/*.ipynb"))
         text = text.replace(replication.HERE, replication.tables(ROOT, pages))
-    text = book.page(text)
-    cell = nbformat.v4.new_markdown_cell(text, id="text")
-    return nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": KERNEL})
+    cells = []
+    for number, part in enumerate(CODE.split(text)):
+        if number % 2:
+            cells.append(nbformat.v4.new_code_cell(part.strip(), id=f"code-{number}"))
+        else:
+            part = book.page(part, _of_the_kernel)
+            cells.append(nbformat.v4.new_markdown_cell(part, id=f"text-{number}"))
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+
+
+def _of_the_kernel(name):
+    """Return what JupyterLab replaces by the number that the reader's kernel glued."""
+    return f'{{eval}}`glue.values["{name}"]`'
 
 
 def _update(path, notebook):

@@ -9,7 +9,8 @@
 globalThis.LatentExplorer = (() => {
   const { gaussianKL, negativeLogLikelihood, network, normals, sigmoid, unpack } = LatentNetworks;
   const { PAPER, SIZE, paint, rasterize, trace } = LatentDrawing;
-  const { Plane, channels, rgb } = LatentPlane;
+  const { Plane } = LatentPlane;
+  const { rgb, themeOf, watch } = LatentTheme;
 
   const CLOUD = 24, STRIDE = 5, BIG_STRIDE = 25, WORDS_WAIT = 400;  // strides in steps of a slider
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
@@ -185,9 +186,7 @@ globalThis.LatentExplorer = (() => {
 
     function restyle() {
       if (!root.isConnected) return;  // a notebook has put this output away
-      const style = getComputedStyle(part("plane")), probe = getComputedStyle(part("z1"));
-      const [paper, ink] = [style.backgroundColor, style.color].map(channels);
-      theme = { paper, ink, accent: channels(probe.accentColor), dark: paper[0] < ink[0] };
+      theme = themeOf(part("plane"), part("z1"));
       plane.prepare(theme);
       for (const show of thumbs) show();
       change({ paperChanged: true });
@@ -205,31 +204,10 @@ globalThis.LatentExplorer = (() => {
       const plain = (value) => (ArrayBuffer.isView(value) ? Array.from(value) : value);
       return Object.fromEntries(Object.entries(shown).map(([key, value]) => [key, plain(value)]));
     } };
-    watch(new WeakRef(root));
+    watch(root, restyleAgain);
   }
 
-  /** Restyle an explorer whenever colours or the resolution change. What the document holds must not
-   *  hold the explorer, or a notebook would keep the networks of every output that it has replaced. */
-  function watch(reference) {
-    const gone = new AbortController(), { signal } = gone, themes = new MutationObserver(tell);
-    function tell() {
-      const root = reference.deref();
-      if (root) return root.explorer.restyle();
-      themes.disconnect();
-      gone.abort();
-    }
-    function watchResolution() {
-      const resolution = matchMedia(`(resolution: ${devicePixelRatio}dppx)`);  // left at any change
-      resolution.addEventListener("change", () => {
-        watchResolution();
-        tell();
-      }, { once: true, signal });
-    }
-    for (const element of [document.documentElement, document.body])
-      themes.observe(element, { attributeFilter: ["data-theme", "data-jp-theme-light"] });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", tell, { signal });
-    watchResolution();
-  }
+  const restyleAgain = ({ explorer }) => explorer.restyle();  // out here it holds no explorer
 
   /** Start every explorer of this name that has not been started yet; where it fails, say why. */
   function start(name, payload) {

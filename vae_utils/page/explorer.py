@@ -19,7 +19,7 @@ from PIL import Image
 from vae_utils import plots
 
 HERE = Path(__file__).parent
-SCRIPTS = ("networks.js", "drawing.js", "plane.js", "explorer.js")  # each needs those before it
+SCRIPTS = ("networks.js", "theme.js", "drawing.js", "plane.js", "explorer.js")  # in this order
 IMAGE_SHAPE = (28, 28, 1)
 IMAGES_PER_LABEL = 20
 POINTS = 2000
@@ -69,8 +69,9 @@ def show(vae, digits):
     code = script()
     name = hashlib.sha256((code + payload).encode()).hexdigest()[:12]
     panels = _read("explorer.html").replace("{name}", name).replace("{still}", _still(vae))
+    style = _read("controls.css") + _read("explorer.css")
     return HTML(
-        f"<style>{_read('explorer.css')}</style>\n{panels.replace('{alt}', STILL_ALT)}\n"
+        f"<style>{style}</style>\n{panels.replace('{alt}', STILL_ALT)}\n"
         f'<script data-lazy="explorer" data-defines="LatentExplorer">{code}\n'
         f'LatentExplorer.start("{name}", {payload});</script>'
     )

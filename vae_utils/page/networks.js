@@ -104,5 +104,5 @@ globalThis.LatentNetworks = (() => {
     return [radius * Math.cos(angle), radius * Math.sin(angle)];
   }
 
-  return { gaussianKL, negativeLogLikelihood, network, normals, sigmoid, sum, unpack };
+  return { gaussianKL, negativeLogLikelihood, network, normals, sigmoid, softplus, sum, unpack };
 })();

@@ -1,6 +1,7 @@
 "use strict";
 /* The latent plane: test points, the posterior's ellipse and its lens, the point z. */
 globalThis.LatentPlane = (() => {
+  const { rgb, shade } = LatentTheme;
   const LENS = 8;
 
   /** Set how names are written: a canvas that changes its size forgets it. */
@@ -9,9 +10,6 @@ globalThis.LatentPlane = (() => {
     context.textBaseline = "middle";
     context.font = "600 12px system-ui, sans-serif";
   }
-
-  const rgb = (color, alpha = 1) => `rgba(${color.join()},${alpha})`;
-  const channels = (css) => css.match(/[\d.]+/g).slice(0, 3).map(Number);
 
   /** Push places apart, in pairs, until names at them no longer cover each other. */
   function spread(places, distance) {
@@ -44,8 +42,7 @@ globalThis.LatentPlane = (() => {
     }
 
     colorOf(label) {
-      const color = this.colors[label % this.colors.length].match(/\w\w/g).map((hex) => parseInt(hex, 16));
-      return this.theme.dark ? color.map((value) => Math.round(value + 0.5 * (255 - value))) : color;
+      return shade(this.colors[label % this.colors.length], this.theme);
     }
 
     /** Draw what does not move, once: the prior's circles, the points, each label at its median. */
@@ -53,7 +50,7 @@ globalThis.LatentPlane = (() => {
       this.theme = theme;
       this.side = this.canvas.clientWidth;
       this.ratio = window.devicePixelRatio || 1;
-      this.ground = document.createElement("canvas");
+      this.ground ??= document.createElement("canvas");
       for (const canvas of [this.canvas, this.ground])
         canvas.width = canvas.height = Math.max(1, Math.round(this.side * this.ratio));
       const context = this.ground.getContext("2d");
@@ -171,5 +168,5 @@ globalThis.LatentPlane = (() => {
     }
   }
 
-  return { Plane, channels, rgb };
+  return { Plane };
 })();
