@@ -477,6 +477,13 @@ def test_without_javascript_there_is_a_picture_and_a_sentence(opened):
     assert "With JavaScript" in page.locator(".latent-lab figcaption").inner_text()
 
 
+def test_on_paper_there_is_the_picture(opened):
+    page = opened()
+    page.emulate_media(media="print")
+    assert page.locator(".latent-lab .still img").is_visible()
+    assert not part(page, "plane").is_visible()
+
+
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 def test_nothing_jumps_when_it_comes_alive(viewport, opened):
     height = "document.querySelector('.latent-lab').getBoundingClientRect().height"
