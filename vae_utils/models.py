@@ -39,6 +39,9 @@ class Sampling(layers.Layer):
         noise = keras.random.normal(ops.shape(mean), dtype=mean.dtype, seed=self.seed_generator)
         return mean + ops.exp(0.5 * log_var) * noise
 
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
     def save_own_variables(self, store):
         store["noise"] = self.seed_generator.state  # a reloaded model goes on where this one was
 
