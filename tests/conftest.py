@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import nbformat
@@ -137,6 +138,16 @@ def browser():
         browser = playwright.chromium.launch(executable_path=command, args=arguments)
         yield browser
         browser.close()
+
+
+def wait_until_forgotten(page, selector):
+    """Take a control out of the document, as a notebook does, and wait until nothing holds it."""
+    page.evaluate("selector => { window.root = document.querySelector(selector); }", selector)
+    page.evaluate("window.gone = new WeakRef(root); root.remove(); delete window.root")
+    memory, deadline = page.context.new_cdp_session(page), time.monotonic() + 20
+    while page.evaluate("gone.deref() !== undefined"):
+        assert time.monotonic() < deadline, f"the document holds {selector}"
+        memory.send("HeapProfiler.collectGarbage")
 
 
 def skip_unless_required(reason):

@@ -6,13 +6,13 @@ import json
 import re
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
 import playwright
 import pytest
+from conftest import wait_until_forgotten
 from keras import layers, ops
 
 from vae_utils import evaluation, losses, models
@@ -285,12 +285,7 @@ def test_the_plane_is_sharp_after_every_zoom(digits, browser):
 def test_an_output_that_a_notebook_replaces_is_forgotten(digits, blank_page):
     shown(blank_page, chain(), digits)
     blank_page.locator("[data-part=words]", has_text="nearest").wait_for()  # the last timer
-    blank_page.evaluate("window.root = document.querySelector('.latent-explorer')")
-    blank_page.evaluate("window.gone = new WeakRef(root); root.remove(); delete window.root")
-    memory, deadline = blank_page.context.new_cdp_session(blank_page), time.monotonic() + 20
-    while blank_page.evaluate("gone.deref() !== undefined"):
-        assert time.monotonic() < deadline, "the document holds the explorer"
-        memory.send("HeapProfiler.collectGarbage")
+    wait_until_forgotten(blank_page, ".latent-explorer")
 
 
 # Refusals

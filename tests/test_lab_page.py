@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import wait_until_forgotten
 
 from vae_utils import plots
 from vae_utils.page import lab
@@ -535,12 +536,7 @@ def test_a_lab_that_a_notebook_replaces_is_forgotten(opened):
     page = opened()
     learn(page, 50)
     spoken(page, "Step 50")
-    page.evaluate("window.root = document.querySelector('.latent-lab')")
-    page.evaluate("window.gone = new WeakRef(root); root.remove(); delete window.root")
-    memory, deadline = page.context.new_cdp_session(page), time.monotonic() + 20
-    while page.evaluate("gone.deref() !== undefined"):
-        assert time.monotonic() < deadline, "the document holds the lab"
-        memory.send("HeapProfiler.collectGarbage")
+    wait_until_forgotten(page, ".latent-lab")
 
 
 def test_a_page_that_is_closed_leaves_no_worker(opened):

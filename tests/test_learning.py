@@ -11,6 +11,7 @@ from scipy import integrate, optimize, special, stats
 
 from vae_utils import losses, plots
 from vae_utils.page import lab
+from vae_utils.page.control import joined
 
 ENGINE = lab.WORKER_SCRIPTS[:-1]  # all but what answers messages
 SICK = ("none", "sign", "mean", "variance", "unused", "noiseless")
@@ -70,15 +71,11 @@ async ({ message, type }) => {
 """
 
 
-def script(names):
-    return "\n".join((lab.HERE / name).read_text(encoding="utf-8") for name in names)
-
-
 @pytest.fixture(scope="module")
 def page(browser):
     """Return an empty page with the engine's scripts."""
     page = browser.new_page()
-    page.add_script_tag(content=script(ENGINE))
+    page.add_script_tag(content=joined(ENGINE))
     yield page
     page.close()
 
@@ -86,7 +83,7 @@ def page(browser):
 @pytest.fixture
 def ask(page):
     """Return a function that sends a worker a message and returns its answer."""
-    page.evaluate(WORKER, script(lab.WORKER_SCRIPTS))
+    page.evaluate(WORKER, joined(lab.WORKER_SCRIPTS))
 
     def ask(answer="snapshot", **message):
         return page.evaluate(ASK, {"message": message, "type": answer})

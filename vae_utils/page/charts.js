@@ -1,7 +1,7 @@
 "use strict";
 /* Plots on a canvas: axes with names and units, curves, bands, dots, bars, images side by side. */
 globalThis.LatentCharts = (() => {
-  const { rgb, shade } = LatentTheme;
+  const { rgb, shade } = LatentPage;
   const FONT = "12px system-ui, sans-serif";
   const MARGIN = { left: 52, right: 10, top: 10, bottom: 36 };
   const DASHES = { solid: [], dashed: [6, 4], dotted: [2, 3] };

@@ -10,7 +10,7 @@ globalThis.LatentExplorer = (() => {
   const { gaussianKL, negativeLogLikelihood, network, normals, sigmoid, unpack } = LatentNetworks;
   const { PAPER, SIZE, paint, rasterize, trace } = LatentDrawing;
   const { Plane } = LatentPlane;
-  const { rgb, themeOf, watch } = LatentTheme;
+  const { rgb, themeOf, watch } = LatentPage;
 
   const CLOUD = 24, STRIDE = 5, BIG_STRIDE = 25, WORDS_WAIT = 400;  // strides in steps of a slider
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
@@ -209,23 +209,8 @@ globalThis.LatentExplorer = (() => {
 
   const restyleAgain = ({ explorer }) => explorer.restyle();  // out here it holds no explorer
 
-  /** Start every explorer of this name that has not been started yet; where it fails, say why. */
-  function start(name, payload) {
-    for (const root of document.querySelectorAll(`[data-explorer="${name}"]`)) {
-      if (root.explorer) continue;
-      root.explorer = {};
-      const needs = { DecompressionStream: "DecompressionStream" in window,
-                      "light-dark()": CSS.supports("color", "light-dark(red, red)") };
-      const lacking = Object.keys(needs).filter((need) => !needs[need]);
-      const told = lacking.length
-        ? Promise.reject(new Error(`this browser lacks ${lacking.join(", ")}`))
-        : explore(root, payload);
-      told.catch((error) => {
-        root.classList.remove("alive");
-        root.querySelector("figcaption").textContent = `The explorer cannot run here: ${error.message}.`;
-      });
-    }
-  }
+  const start = (name, payload) =>
+    LatentPage.start("explorer", name, {}, (root) => explore(root, payload));
 
   return { start };
 })();

@@ -4,22 +4,22 @@ The page gets the networks as a list of layers with rounded weights, and scripts
 run them. `rounded` is the model as the page has it.
 """
 
-import base64
-import hashlib
 import io
-import json
-import zlib
-from pathlib import Path
 
 import keras
 import numpy as np
-from IPython.display import HTML
 from PIL import Image
 
 from vae_utils import plots
+from vae_utils.page.control import control, joined, packed, picture
 
-HERE = Path(__file__).parent
-SCRIPTS = ("networks.js", "theme.js", "drawing.js", "plane.js", "explorer.js")  # in this order
+SCRIPTS = (
+    "networks.js",
+    "surroundings.js",
+    "drawing.js",
+    "plane.js",
+    "explorer.js",
+)  # in this order
 IMAGE_SHAPE = (28, 28, 1)
 IMAGES_PER_LABEL = 20
 POINTS = 2000
@@ -65,25 +65,14 @@ def show(vae, digits):
     Raises:
         ValueError: for a model that the page cannot run; the message says what it has met.
     """
-    payload = json.dumps(export(vae) | _examples(vae, digits)).replace("<", "\\u003c")
-    code = script()
-    name = hashlib.sha256((code + payload).encode()).hexdigest()[:12]
-    panels = _read("explorer.html").replace("{name}", name).replace("{still}", _still(vae))
-    style = _read("controls.css") + _read("explorer.css")
-    return HTML(
-        f"<style>{style}</style>\n{panels.replace('{alt}', STILL_ALT)}\n"
-        f'<script data-lazy="explorer" data-defines="LatentExplorer">{code}\n'
-        f'LatentExplorer.start("{name}", {payload});</script>'
-    )
+    payload = export(vae) | _examples(vae, digits)
+    fills = {"still": _still(vae), "alt": STILL_ALT}
+    return control("explorer", "LatentExplorer", SCRIPTS, payload, fills)
 
 
 def script():
     """Return the explorer's script, which defines `LatentExplorer` and what that is made of."""
-    return "\n".join(map(_read, SCRIPTS))
-
-
-def _read(name):
-    return (HERE / name).read_text(encoding="utf-8")
+    return joined(SCRIPTS)
 
 
 def export(vae):
@@ -170,7 +159,7 @@ def _layer(layer):
     bias = layer.bias.numpy() if layer.use_bias else np.zeros(steps.shape[-1])
     arrays = {"kernel": (steps, "int8"), "step": (step, "float32"), "bias": (bias, "float32")}
     shape = {"kernelShape": list(steps.shape)}
-    return entry | shape | {key: _packed(*array) for key, array in arrays.items()}
+    return entry | shape | {key: packed(*array) for key, array in arrays.items()}
 
 
 def _activation(layer):
@@ -223,9 +212,9 @@ def _examples(vae, digits):
     rows = [np.flatnonzero(labels == label)[:IMAGES_PER_LABEL] for label in np.unique(labels)]
     rows = np.concatenate(rows)
     return {
-        "points": _packed(mean, "float32"),
-        "labels": _packed(labels[:POINTS], "uint8"),
-        "images": _packed(digits.test_levels[rows], "uint8"),
+        "points": packed(mean, "float32"),
+        "labels": packed(labels[:POINTS], "uint8"),
+        "images": packed(digits.test_levels[rows], "uint8"),
         "imageLabels": labels[rows].tolist(),
         "pen": _stroke_width(digits.x_test[:500, ..., 0]),
         "colors": plots.DIGIT_COLORS,
@@ -246,9 +235,4 @@ def _still(vae, side=12):
     paper = 1 - np.clip(plots.decoded_plane(vae, side), 0, 1)
     buffer = io.BytesIO()
     Image.fromarray(np.rint(255 * paper).astype(np.uint8)).save(buffer, "webp", quality=60)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _packed(array, dtype):
-    deflated = zlib.compress(np.ascontiguousarray(array, dtype).tobytes(), 9)
-    return base64.b64encode(deflated).decode()
+    return picture(buffer.getvalue())

@@ -10,7 +10,7 @@ globalThis.LatentLab = (() => {
   const { MOST_POINTS, REACH, accept, defaults, pointsOf, pointsText, read, write } = LatentAddress;
   const { dataChart, pieces, readable, words } = LatentViews;
   const { BROKEN, DATA, TASKS } = LatentLessons;
-  const { themeOf, watch } = LatentTheme;
+  const { themeOf, watch } = LatentPage;
 
   const PACES = { slow: { line: 3, digits: 3 }, watch: { line: 300, digits: 120 } };  // steps a second
   const BETWEEN = 80, MOST = 200;  // milliseconds at least from a few steps to the next; how many at most
@@ -541,23 +541,8 @@ globalThis.LatentLab = (() => {
     }, { signal });
   }
 
-  /** Start every lab of this name that has not been started yet; where it fails, say why. */
-  function start(name, payload) {
-    for (const root of document.querySelectorAll(`[data-lab="${name}"]`)) {
-      if (root.lab) continue;
-      root.lab = {};
-      const needs = { DecompressionStream: "DecompressionStream" in window, Worker: "Worker" in window,
-                      "light-dark()": CSS.supports("color", "light-dark(red, red)") };
-      const lacking = Object.keys(needs).filter((need) => !needs[need]);
-      const told = lacking.length
-        ? Promise.reject(new Error(`this browser lacks ${lacking.join(", ")}`))
-        : liven(root, payload);
-      told.catch((error) => {
-        root.classList.remove("alive");
-        root.querySelector("figcaption").textContent = `The lab cannot run here: ${error.message}.`;
-      });
-    }
-  }
+  const start = (name, payload) =>
+    LatentPage.start("lab", name, { Worker: "Worker" in window }, (root) => liven(root, payload));
 
   return { start };
 })();

@@ -3,21 +3,16 @@
 The page gets the scripts that learn and draw, and the digits that ship with scikit-learn.
 """
 
-import base64
-import hashlib
 import json
-import zlib
-from pathlib import Path
 
 import numpy as np
-from IPython.display import HTML
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from vae_utils import plots
 from vae_utils.checks import require
+from vae_utils.page.control import HERE, control, joined, packed, picture
 
-HERE = Path(__file__).parent
 VIEWS = ("line", "digits")
 WORKER_SCRIPTS = (
     "networks.js",
@@ -31,7 +26,7 @@ WORKER_SCRIPTS = (
 SCRIPTS = (
     "networks.js",
     "settings.js",
-    "theme.js",
+    "surroundings.js",
     "charts.js",
     "plane.js",
     "address.js",
@@ -67,33 +62,25 @@ def show(view="line", digits=None):
         ValueError: for another view.
     """
     require(view in VIEWS, f"view must be one of {VIEWS}.", f"{view=}")
-    worker = "\n".join(map(_read, WORKER_SCRIPTS))
     payload = {
         "view": view,
-        "worker": worker,
-        "digits": _packed(*scans()),
+        "worker": joined(WORKER_SCRIPTS),
+        "digits": _payload(*scans()),
         "larger": digits is not None,
         "colors": plots.DIGIT_COLORS,
     }
-    content = json.dumps(payload).replace("<", "\\u003c")
-    code = script()
-    name = hashlib.sha256((code + content).encode()).hexdigest()[:12]
     with Image.open(STILL) as still:
-        width, height = still.size
-    fills = {"name": name, "view": view, "still": _still(), "alt": STILL_ALT}
-    panels = _read("lab.html")
-    for key, value in (fills | {"width": str(width), "height": str(height)}).items():
-        panels = panels.replace(f"{{{key}}}", value)
-    return HTML(
-        f"<style>{_read('controls.css')}{_read('lab.css')}</style>\n{panels}\n"
-        f'<script data-lazy="lab" data-defines="LatentLab">{code}\n'
-        f'LatentLab.start("{name}", {content});</script>{_on_demand(digits)}'
-    )
+        width, height = map(str, still.size)
+    fills = {"view": view, "width": width, "height": height, "alt": STILL_ALT}
+    fills["still"] = picture(STILL.read_bytes())
+    shown = control("lab", "LatentLab", SCRIPTS, payload, fills)
+    shown.data += _on_demand(digits)
+    return shown
 
 
 def script():
     """Return the page's script, which defines `LatentLab` and what that is made of."""
-    return "\n".join(map(_read, SCRIPTS))
+    return joined(SCRIPTS)
 
 
 def scans():
@@ -122,24 +109,13 @@ def _on_demand(digits):
     """Return the larger digits as a script that only runs where somebody asks for them."""
     if digits is None:
         return ""
-    content = json.dumps(_packed(*thousand(digits)))
+    content = json.dumps(_payload(*thousand(digits)))
     return (
         '\n<script type="text/plain" data-lazy="lab_digits" data-defines="LatentLabDigits">'
         f"globalThis.LatentLabDigits = {content};</script>"
     )
 
 
-def _packed(levels, labels, white, train):
-    packed = {
-        key: base64.b64encode(zlib.compress(np.ascontiguousarray(array).tobytes(), 9)).decode()
-        for key, array in (("levels", levels), ("labels", labels))
-    }
-    return packed | {"white": white, "train": train}
-
-
-def _still():
-    return "data:image/webp;base64," + base64.b64encode(STILL.read_bytes()).decode()
-
-
-def _read(name):
-    return (HERE / name).read_text(encoding="utf-8")
+def _payload(levels, labels, white, train):
+    arrays = {"levels": packed(levels, "uint8"), "labels": packed(labels, "uint8")}
+    return arrays | {"white": white, "train": train}

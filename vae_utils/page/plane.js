@@ -1,7 +1,7 @@
 "use strict";
 /* The latent plane: test points, the posterior's ellipse and its lens, the point z. */
 globalThis.LatentPlane = (() => {
-  const { rgb, shade } = LatentTheme;
+  const { rgb, shade } = LatentPage;
   const LENS = 8;
 
   /** Set how names are written: a canvas that changes its size forgets it. */

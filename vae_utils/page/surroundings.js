@@ -1,6 +1,6 @@
 "use strict";
-/* Colours of the page around a control, and news of their change. */
-globalThis.LatentTheme = (() => {
+/* A control and the page around it: how it starts, the colours there, news of their change. */
+globalThis.LatentPage = (() => {
   const rgb = (color, alpha = 1) => `rgba(${color.join()},${alpha})`;
   const channels = (css) => css.match(/[\d.]+/g).slice(0, 3).map(Number);
 
@@ -41,5 +41,24 @@ globalThis.LatentTheme = (() => {
     watchResolution();
   }
 
-  return { rgb, shade, themeOf, watch };
+  /** Bring every element with data-`kind`="`name`" to life that lives not yet, if the browser has what
+   *  it `needs` (whether it does, by name); where that fails, the caption says why. */
+  function start(kind, name, needs, liven) {
+    const all = { ...needs, DecompressionStream: "DecompressionStream" in window,
+                  "light-dark()": CSS.supports("color", "light-dark(red, red)") };
+    for (const root of document.querySelectorAll(`[data-${kind}="${name}"]`)) {
+      if (root[kind]) continue;
+      root[kind] = {};
+      const lacking = Object.keys(all).filter((need) => !all[need]);
+      const told = lacking.length
+        ? Promise.reject(new Error(`this browser lacks ${lacking.join(", ")}`))
+        : liven(root);
+      told.catch((error) => {
+        root.classList.remove("alive");
+        root.querySelector("figcaption").textContent = `The ${kind} cannot run here: ${error.message}.`;
+      });
+    }
+  }
+
+  return { rgb, shade, start, themeOf, watch };
 })();
