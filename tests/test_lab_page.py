@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import wait_until_forgotten
+from playwright.sync_api import expect
 
 from vae_utils import plots
 from vae_utils.page import lab
@@ -146,7 +147,7 @@ def test_pause_and_single_steps(opened):
         wait_until(page, f"state.step === {step} && !state.running")
     part(page, "run").click()
     wait_until(page, "state.step > 10")
-    assert part(page, "step").is_disabled()
+    expect(part(page, "step")).to_be_disabled()  # drawn in the next frame
     part(page, "run").click()
     step = wait_until(page, "!state.running")["step"]
     page.wait_for_timeout(400)

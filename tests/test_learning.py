@@ -414,7 +414,11 @@ def test_data_follow_the_seed_and_are_what_their_names_say(page):
 
 
 def test_own_points_are_read_written_and_refused(page):
-    there_and_back = "(text) => LatentData.formatPoints(LatentData.parsePoints(text))"
+    there_and_back = """(text) => {
+        const [x, y, ...more] = LatentData.ownPoints(text), pairs = LatentSettings.pointsOf(text);
+        if (x !== pairs[0][0] || y !== pairs[0][1] || more.length !== 2) throw new Error(text);
+        return LatentSettings.pointsText(pairs);
+    }"""
     assert page.evaluate(there_and_back, "0.5,-1;2,1.25") == "0.5,-1;2,1.25"
     for bad in ("", "1", "1,2,3", "1,x", "1,", "1,9", ";".join(["1,1"] * 201)):
         with pytest.raises(Exception, match="points must be 1 to 200 pairs .* Received: points="):

@@ -5,7 +5,8 @@
 globalThis.LatentAddress = (() => {
   const VIEWS = ["line", "digits"];
   const SPEEDS = ["slow", "watch", "full"];
-  const REACH = 3, MOST_POINTS = 200, MOST_STEPS = 100000;
+  const { MOST_POINTS, REACH, isPoint, pointsOf, pointsText } = LatentSettings;
+  const MOST_STEPS = 100000;
 
   /** What only the page needs: how it is shown, not how it learns. */
   const SHOWN = {
@@ -13,11 +14,6 @@ globalThis.LatentAddress = (() => {
     digits: { speed: "watch", until: 0, dimensions: "1,2" },
   };
   const defaults = (view) => ({ ...LatentSettings.defaults(view), ...SHOWN[view] });
-
-  const pointsText = (points) => points.map((point) => point.map((value) => Number(value.toFixed(2))).join()).join(";");
-  const pointsOf = (text) => text.split(";").filter(Boolean).map((pair) => pair.split(",").map(Number));
-  const isPoint = (point) => point.every((value) => Math.abs(value) <= REACH);
-  const isPointOfPlane = (point) => point.length === 2 && isPoint(point);
 
   /** For each setting that only the page knows: what it must be, a test, and the nearest valid one. */
   const OWN = {
@@ -31,13 +27,13 @@ globalThis.LatentAddress = (() => {
     split: { wanted: "one of no, yes", valid: (text) => ["no", "yes"].includes(text), nearest: () => "no" },
     at: {
       wanted: `a place x,y within ±${REACH}`,
-      valid: (text) => text.split(",").length <= 2 && isPoint(text.split(",").map(Number)),
+      valid: (text) => text.split(",").length <= 2 && text.split(",").every((part) => Math.abs(part) <= REACH),
       nearest: () => "",
     },
     points: {
       wanted: `up to ${MOST_POINTS} points x,y;x,y within ±${REACH}`,
-      valid: (text) => pointsOf(text).every(isPointOfPlane) && pointsOf(text).length <= MOST_POINTS,
-      nearest: (text) => pointsText(pointsOf(text).filter(isPointOfPlane).slice(0, MOST_POINTS)),
+      valid: (text) => pointsOf(text).every(isPoint) && pointsOf(text).length <= MOST_POINTS,
+      nearest: (text) => pointsText(pointsOf(text).filter(isPoint).slice(0, MOST_POINTS)),
     },
     dimensions: {
       wanted: "two different latent dimensions, as in 1,2",
@@ -98,5 +94,5 @@ globalThis.LatentAddress = (() => {
     return [`lab=${view}`, ...changed.map((name) => `${name}=${plain(settings[name])}`)].join("&");
   }
 
-  return { MOST_POINTS, REACH, accept, defaults, pointsOf, pointsText, read, write };
+  return { accept, defaults, read, write };
 })();

@@ -7,7 +7,8 @@
  */
 globalThis.LatentLab = (() => {
   const { unpack } = LatentNetworks;
-  const { MOST_POINTS, REACH, accept, defaults, pointsOf, pointsText, read, write } = LatentAddress;
+  const { MOST_POINTS, REACH, pointsOf, pointsText } = LatentSettings;
+  const { accept, defaults, read, write } = LatentAddress;
   const { dataChart, pieces, readable, words } = LatentViews;
   const { BROKEN, DATA, TASKS } = LatentLessons;
   const { themeOf, watch } = LatentPage;

@@ -1,7 +1,7 @@
 "use strict";
 /* Points for the lab's line: data sets made from a seed, and points that the reader places. */
 globalThis.LatentData = (() => {
-  const TRAIN = 400, HELD_OUT = 200, REACH = 3, MOST = 200;
+  const TRAIN = 400, HELD_OUT = 200;
 
   /** One point of each data set, from uniform numbers u and v and two normal ones. */
   const MAKERS = {
@@ -21,7 +21,7 @@ globalThis.LatentData = (() => {
   /** Return `{ dim, train, heldOut }`, rows of coordinates as Float32Array, for the settings. */
   function points(settings) {
     if (settings.data === "own") {
-      const own = parsePoints(settings.points);
+      const own = ownPoints(settings.points);
       return { dim: 2, train: own, heldOut: own };
     }
     const random = new LatentLearning.Random(settings.seed, "data"), pair = new Float64Array(2);
@@ -31,19 +31,14 @@ globalThis.LatentData = (() => {
     return { dim, train: rows(TRAIN), heldOut: rows(HELD_OUT) };
   }
 
-  /** Read own points from "x,y;x,y", as they stand in the address. */
-  function parsePoints(text) {
-    const number = (part) => (part.trim() ? Number(part) : Number.NaN);
-    const pairs = text ? text.split(";").map((pair) => pair.split(",").map(number)) : [];
-    const fits = (pair) => pair.length === 2 && pair.every((value) => Math.abs(value) <= REACH);
-    if (!pairs.length || pairs.length > MOST || !pairs.every(fits))
-      throw new RangeError(`points must be 1 to ${MOST} pairs like 0.5,-1;2,1 with coordinates from -${REACH} to ${REACH}. `
+  /** Read own points as they stand in the address; refuse what is none. */
+  function ownPoints(text) {
+    const { MOST_POINTS, REACH, isPoint, pointsOf } = LatentSettings, pairs = pointsOf(text);
+    if (!pairs.length || pairs.length > MOST_POINTS || !pairs.every(isPoint))
+      throw new RangeError(`points must be 1 to ${MOST_POINTS} pairs like 0.5,-1;2,1 with coordinates from -${REACH} to ${REACH}. `
         + `Received: points=${text.length > 40 ? `${text.slice(0, 40)}…` : text}`);
     return Float32Array.from(pairs.flat());
   }
 
-  const formatPoints = (values) =>
-    Array.from(values, (value, i) => Number(value.toFixed(2)) + (i % 2 ? ";" : ",")).join("").slice(0, -1);
-
-  return { formatPoints, parsePoints, points };
+  return { ownPoints, points };
 })();

@@ -17,6 +17,13 @@ globalThis.LatentSettings = (() => {
     digits: { view: "digits", data: "8x8", ...SHARED, rate: 0.002, hidden: 128, latent: 2 },
   };
 
+  const REACH = 3, MOST_POINTS = 200;  // own points lie in [-REACH, REACH]², as all that the line view shows
+
+  /** Read own points from "x,y;x,y": pairs of numbers, NaN where there is none; and write them. */
+  const pointsOf = (text) => (text ? text.split(";").map((pair) => pair.split(",").map((part) => (part.trim() ? Number(part) : Number.NaN))) : []);
+  const pointsText = (points) => points.map((point) => point.map((value) => Number(value.toFixed(2))).join()).join(";");
+  const isPoint = (point) => point.length === 2 && point.every((value) => Math.abs(value) <= REACH);
+
   const limits = (name, view) => (name === "latent" && view === "line" ? [1, 1] : LIMITS[name]);
   const choices = (name, view) => (name === "view" ? CHOICES.view : CHOICES[name]?.[view]);
 
@@ -52,5 +59,6 @@ globalThis.LatentSettings = (() => {
     return INTEGERS.includes(name) ? Math.round(inside) : inside;
   }
 
-  return { CHOICES, INTEGERS, LIMITS, LIVE, check, defaults: (view) => ({ ...DEFAULTS[view] }), nearest, objection };
+  return { CHOICES, INTEGERS, LIMITS, LIVE, MOST_POINTS, REACH, check, defaults: (view) => ({ ...DEFAULTS[view] }), isPoint, nearest, objection,
+           pointsOf, pointsText };
 })();

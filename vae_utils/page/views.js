@@ -4,7 +4,8 @@ globalThis.LatentViews = (() => {
   const { Chart, ends, images, readable, rgb, shade } = LatentCharts;
   const { Plane } = LatentPlane;
   const FAMILY = "#D55E00";  // of Okabe and Ito's colours, which colour-blind readers can tell apart
-  const REACH = 3, ACTIVE = 0.01, THIN = 4, FEW = 200;
+  const { REACH } = LatentSettings;
+  const ACTIVE = 0.01, THIN = 4, FEW = 200;
   const STEPS = "steps", SMALL = { left: 50, right: 8, top: 20, bottom: 36 };
 
   /** One curve for each of `series` over the steps of the history, with a legend. */
