@@ -22,6 +22,9 @@ globalThis.LatentLab = (() => {
   const STRIDE = 0.1, BIG_STRIDE = 0.5;
   const FIRST_POINTS = "-1.5,-1;-1.2,-0.6;-0.8,-0.1;-0.3,0.2;0.3,0.2;0.8,-0.1;1.2,-0.6;1.5,-1";
 
+  /** The means over points of a snapshot's truth, without its arrays. */
+  const meansOf = ({ logLikelihood, elbo, gap, family, encoder }) => ({ logLikelihood, elbo, gap, family, encoder });
+
   async function unpackDigits({ levels, labels, white, train }) {
     const [grey, names] = await Promise.all([unpack(levels, Uint8Array), unpack(labels, Uint8Array)]);
     return { levels: grey, white, train, heldOutLabels: names.subarray(train) };
@@ -77,8 +80,7 @@ globalThis.LatentLab = (() => {
       const { step, train, heldOut, truth } = snapshot, last = state.history.at(-1);
       if (last && step <= last.step) state.history.pop();
       if (last && step < last.step) state.history = [];
-      const kept = truth && { logLikelihood: truth.logLikelihood, elbo: truth.elbo, gap: truth.gap, family: truth.family, encoder: truth.encoder };
-      state.history.push({ step, train, heldOut, truth: kept });
+      state.history.push({ step, train, heldOut, truth: truth && meansOf(truth) });
       if (state.history.length > MOST_ENTRIES) state.history = state.history.filter((_, i, all) => i % 2 === 0 || i === all.length - 1);
     }
 
@@ -163,8 +165,8 @@ globalThis.LatentLab = (() => {
     function speak() {
       speaking = 0;
       if (!state.snapshot || !root.isConnected) return;
-      const { step, running } = { ...state.snapshot, running: state.running };
-      part("words").textContent = `Step ${step.toLocaleString("en")}, ${running ? "learning" : "paused"}. ${words({ ...state })}`;
+      const { snapshot, running } = state;
+      part("words").textContent = `Step ${snapshot.step.toLocaleString("en")}, ${running ? "learning" : "paused"}. ${words(state)}`;
     }
 
     function showSettings() {
@@ -508,7 +510,7 @@ globalThis.LatentLab = (() => {
     root.lab = { dismiss, restore, restyle, get state() {
       const { settings, snapshot, running, history: entries } = state;
       const { step, epoch, train, heldOut, truth, stepsPerSecond, seconds } = snapshot ?? {};
-      const exact = truth && { logLikelihood: truth.logLikelihood, elbo: truth.elbo, gap: truth.gap, family: truth.family, encoder: truth.encoder, sigma: truth.sigma };
+      const exact = truth && { ...meansOf(truth), sigma: truth.sigma };
       return { settings, running, entries: entries.length, step, epoch, train, heldOut, truth: exact, stepsPerSecond, seconds, working: Boolean(worker),
                activity: snapshot && Array.from(snapshot.activity), look: snapshot?.look && { at: snapshot.look.at, mean: snapshot.look.mean, sigma: snapshot.look.sigma } };
     } };
