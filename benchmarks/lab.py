@@ -25,7 +25,8 @@ from playwright.sync_api import sync_playwright
 from scipy import stats
 
 from vae_utils import data, evaluation, models
-from vae_utils.page.lab import HERE, WORKER_SCRIPTS, scans, thousand
+from vae_utils.page.control import joined
+from vae_utils.page.lab import WORKER_SCRIPTS, scans, thousand
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BATCH, HIDDEN, LATENT, RATE = 50, 128, 2, 0.002  # the lab's defaults
@@ -125,10 +126,6 @@ async ({ source, images, settings, seconds }) => {
 """
 
 
-def script(*names):
-    return "\n".join((HERE / name).read_text(encoding="utf-8") for name in names)
-
-
 def given(levels, _, white, train):
     """Return the training part of digits as the candidates take it."""
     x = levels[:train].reshape(train, -1)
@@ -152,7 +149,7 @@ def open_page(browser, folder):
 
     page.route("**/*", answer)
     page.goto(SITE)
-    page.add_script_tag(content=script(*WORKER_SCRIPTS[:-1]))
+    page.add_script_tag(content=joined(WORKER_SCRIPTS[:-1]))
     for name in files:
         if name.endswith(".js"):
             page.add_script_tag(url=SITE + name)
@@ -189,7 +186,7 @@ def speeds(browser, folder, rounds):
 
 def sizes(folder):
     """Print how many bytes each candidate brings to a page."""
-    all_of_it, kernel = (len(script(*n).encode()) for n in (WORKER_SCRIPTS, ["products.js"]))
+    all_of_it, kernel = (len(joined(n).encode()) for n in (WORKER_SCRIPTS, ["products.js"]))
     print(f"the lab's worker: {all_of_it:,} bytes, of them the kernel's {kernel:,}")
     if folder:
         files = [Path(folder, package, "dist", n) for package, all in TFJS.items() for n in all]
@@ -204,7 +201,7 @@ def agreement(browser, seeds, seconds):
     rows, x = [], (levels / white).astype("float32")
     for seed in range(seeds):
         page = open_page(browser, None)
-        request = {"source": script(*WORKER_SCRIPTS), "images": images, "seconds": seconds}
+        request = {"source": joined(WORKER_SCRIPTS), "images": images, "seconds": seconds}
         told = page.evaluate(IN_WORKER, request | {"settings": settings | {"seed": seed}})
         page.close()
         epochs = round(told["step"] / math.ceil(train / BATCH))
