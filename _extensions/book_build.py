@@ -23,16 +23,17 @@ import shutil
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
 from jupyter_cache.readers import NbReadError
+from myst_nb.core.read import is_myst_markdown_notebook
 from sphinx.util import logging
 
 from vae_utils import data
 
 AT_A_TIME = 2  # each kernel holds TensorFlow
 THREADS = ("TF_NUM_INTRAOP_THREADS", "OPENBLAS_NUM_THREADS")  # of each kernel
+MARKDOWN = {"name": "myst_nb_md", "type": "plugin"}  # a page with code cells among its text
 MARK = "unfinished"
 STATE = "state"
 CONTROLS = "controls.json"  # in a cache: the digest of each control that its outputs were made with
@@ -52,6 +53,7 @@ def setup(app):
     (build / STATE).write_text(everything)
     os.environ["VAE_BOOK_BUILD"] = "1"  # the chapters' controls draw their frames for the page
     os.environ["IPYTHONDIR"] = str(_kernels_of_the_build(build))
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what goes wrong in a notebook is an exception
 
     def use_cache_of_state(app, config):
         config.nb_execution_cache_path = str(build / ".jupyter_cache" / state)
@@ -76,13 +78,23 @@ def _run_side_by_side(app, env, docnames):
     if app.config.nb_execution_mode != "cache":
         return
     cache = get_cache(app.config.nb_execution_cache_path)
-    paths = [env.doc2path(name) for name in sorted(docnames)]
-    uris = [cache.add_nb_to_project(str(p)).uri for p in paths if Path(p).suffix == ".ipynb"]
+    paths = [Path(env.doc2path(name)) for name in sorted(docnames)]
+    uris = [_in_project(cache, path).uri for path in paths if _runs(path)]
     _forget_old_controls(cache, _controls(Path(app.srcdir)))
     with contextlib.suppress(NbReadError):  # Sphinx will name the file
-        missing = {r.uri: nbformat.read(r.uri, 4) for r in cache.list_unexecuted(filter_uris=uris)}
+        unexecuted = cache.list_unexecuted(filter_uris=uris)
+        missing = {record.uri: cache.get_project_notebook(record.uri).nb for record in unexecuted}
         if uris and missing:
             _run(cache, missing, app.config.nb_execution_timeout)
+
+
+def _runs(path):
+    return path.suffix == ".ipynb" or is_myst_markdown_notebook(path.read_text())
+
+
+def _in_project(cache, path):
+    by_itself = path.suffix == ".ipynb"
+    return cache.add_nb_to_project(str(path), **({} if by_itself else {"read_data": MARKDOWN}))
 
 
 def _run(cache, notebooks, timeout):
@@ -122,14 +134,24 @@ def _expected(notebooks, alone):
 
 @contextlib.contextmanager
 def _shared_processors(kernels):
-    """Give each kernel its part of the processors: more threads than these wait for each other."""
-    ours = [name for name in THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(ours, str(max(1, os.cpu_count() // kernels))))
+    """Share out the processors while kernels run, and take it back afterwards."""
+    ours = share_processors(kernels)
     try:
         yield
     finally:
         for name in ours:
             del os.environ[name]
+
+
+def share_processors(kernels):
+    """Give each kernel its part of the processors: more threads than these wait for each other.
+
+    Returns:
+        The environment variables that were set: those that the user has not set.
+    """
+    ours = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, str(max(1, os.cpu_count() // kernels))))
+    return ours
 
 
 def _state(root):

@@ -9,6 +9,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import book_build
 import nbformat
 import pytest
 from playwright.sync_api import sync_playwright
@@ -18,6 +19,11 @@ from vae_utils import data
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "_build"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+def pytest_configure(config):
+    """Let notebooks and processes of tests that run side by side share the processors."""
+    book_build.share_processors(getattr(config, "workerinput", {}).get("workercount", 1))
 
 
 @pytest.fixture(scope="session")

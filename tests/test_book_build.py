@@ -87,6 +87,16 @@ def test_two_notebooks_run_at_once_and_only_when_something_changed(root):
     assert (process.returncode, runs) == (0, ["one", "one", "two", "two", "two"]), process.stderr
 
 
+def test_a_page_of_text_with_code_runs_beside_the_notebooks(root):
+    front = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n"
+    code = NOTE_THE_RUN.format(name="two") + MEET.format(name="two", other="one")
+    (root / "two.ipynb").unlink()
+    (root / "two.md").write_text(f"{front}\n# two\n\n```{{code-cell}} python3\n{code}```\n")
+    process, runs = build(root)
+    assert (process.returncode, runs) == (0, ["one", "two"]), process.stderr
+    assert build(root)[1] == ["one", "two"]
+
+
 def test_a_change_of_a_control_runs_the_pages_that_have_it(root):
     write(root, "one", "# slider(draw, values)")
     write(root, "two", "")
