@@ -87,6 +87,20 @@ def test_a_built_page_holds_a_frame_for_every_value():
         assert size(frame["image"]) == (90 * (1 + value), 90)
 
 
+def a_picture(value):
+    return square(0)
+
+
+@pytest.mark.parametrize("mode", ["building", "live"])
+def test_a_negative_number_has_a_minus_sign_and_a_word_keeps_its_hyphen(mode, request):
+    request.getfixturevalue(mode)
+    control = slider(a_picture, [-1.5, "non-linear"], "slope", str)
+    if mode == "live":
+        assert [text for text, _ in control.children[0].options] == ["−1.5", "non-linear"]
+    else:
+        assert [frame["value"] for frame in Page(control.data).frames] == ["−1.5", "non-linear"]
+
+
 @pytest.mark.usefixtures("building")
 def test_it_shows_the_first_frame_before_any_script_runs():
     page = built()
@@ -163,7 +177,7 @@ def test_with_a_kernel_the_control_draws_when_it_is_moved():
         return square(value)
 
     selection, picture = slider(draw, [0, 1, 2], "slope", describe).children
-    assert selection.options == (0, 1, 2)
+    assert selection.options == (("0", 0), ("1", 1), ("2", 2))
     assert selection.description == "slope"
     (first,) = Page(picture.value).elements["img"]
     selection.value = 2

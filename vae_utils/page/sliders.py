@@ -5,6 +5,7 @@ import html
 import io
 import json
 import os
+from numbers import Real
 from pathlib import Path
 from string import Template
 
@@ -40,7 +41,7 @@ def slider(draw, values, label, describe):
     if "VAE_BOOK_BUILD" not in os.environ:
         return _live_slider(draw, values, label, describe)
     frames = [
-        {"value": str(value), "alt": describe(value), "image": _as_data_url(draw(value))}
+        {"value": _text(value), "alt": describe(value), "image": _as_data_url(draw(value))}
         for value in values
     ]
     script = json.dumps(frames).replace("<", "\\u003c")  # nothing can end the script early
@@ -60,7 +61,8 @@ def _live_slider(draw, values, label, describe):
     """The same with ipywidgets; without its `Output`, on which nbclient can wait for ever."""
     import ipywidgets
 
-    control = ipywidgets.SelectionSlider(options=values, description=label, style=WHOLE_LABEL)
+    options = [(_text(value), value) for value in values]
+    control = ipywidgets.SelectionSlider(options=options, description=label, style=WHOLE_LABEL)
     picture = ipywidgets.HTML()
 
     def show(_=None):
@@ -71,6 +73,11 @@ def _live_slider(draw, values, label, describe):
     control.observe(show, names="value")
     show()
     return ipywidgets.VBox([control, picture])
+
+
+def _text(value):
+    """Return a value as text; a number with the sign that is as wide as a plus."""
+    return str(value).replace("-", "−", 1) if isinstance(value, Real) else str(value)
 
 
 def _as_data_url(figure):
