@@ -77,17 +77,21 @@ class Book:
         self.titles, self.figures, self.equations = {}, {}, {}
         self.exercises, self.exercise_titles, self.sections = {}, {}, {}
         toc = parse_toc_yaml(root / "_toc.yml")
-        chapter = 0
+        chapter, without_number = 0, [toc.root.docname]
         for part in toc.root.subtrees:
             for first in part.items:
-                chapter += bool(part.numbered)
-                sections = [page for tree in toc[first].subtrees for page in tree.items]
-                self._index(root, chapter, [first, *sections])
+                pages = [first, *(page for tree in toc[first].subtrees for page in tree.items)]
+                if part.numbered:
+                    chapter += 1
+                    self._index(root, f"{chapter}.", pages)
+                else:
+                    without_number += pages
+        self._index(root, "", without_number)
         self.terms = _terms((root / "book" / "glossary.md").read_text())
         self.works = parse_file(root / "book" / "references.bib").entries
 
     def _index(self, root, chapter, pages):
-        """Note what the pages of a chapter hold; figures, equations and exercises are counted."""
+        """Note what pages hold; figures, equations and exercises are counted, after "5." or ""."""
         texts = {page: _read(root / page) for page in pages}
         self.titles |= {page: re.search(r"^# (.+)", texts[page][0], re.M)[1] for page in pages}
         whole = "\n\n".join(text for text, _ in texts.values())
@@ -97,7 +101,7 @@ class Book:
             (self.equations, [match["label"] for match in EQUATION.finditer(whole)]),
             (self.exercises, [label for label, _ in exercises]),
         ):
-            found |= {label: f"{chapter}.{number}" for number, label in enumerate(labels, 1)}
+            found |= {label: f"{chapter}{number}" for number, label in enumerate(labels, 1)}
         self.exercise_titles |= dict(exercises)
         for page, (text, _) in texts.items():
             for label, heading in re.findall(LABELLED + r"#+ (.+)", text, flags=re.M):
@@ -239,7 +243,8 @@ class Book:
 def _read(path):
     """Return a page's text and the names of its figures."""
     if path.with_suffix(".md").exists():
-        return path.with_suffix(".md").read_text(), []
+        text = path.with_suffix(".md").read_text()
+        return text, re.findall(r"^ +name: (fig-\S+)$", text, re.M)
     notebook = nbformat.read(path.with_suffix(".ipynb"), as_version=4)
     text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     return text, [figure["name"] for cell in notebook.cells if (figure := _figure(cell))]
