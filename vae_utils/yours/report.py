@@ -18,6 +18,7 @@ MOST = 5000  # images from which a yardstick is computed
 FEW = 100  # held-out images, on which little can be said
 SHOWN = 8
 ROUNDING = 1 / 12 / 255**2  # the variance of rounding to whole levels
+SMALL = 0.2  # share of the way from the mean image to the grey floor
 OWN = "a likelihood of its own"
 WIDTH = 88
 
@@ -170,6 +171,13 @@ class _Findings:
             yield f"{few}: differences of less than {2 * self.error:.0f} nats say little."
         if np.ptp(self.x_train, axis=0).max() == 0:
             yield "All training images are equal: there is nothing to learn."
+        if self.kind == "gaussian":
+            still = (self.x_train.var(axis=0) < ROUNDING).mean()
+            if still > 0.02:
+                yield (
+                    f"{still:.0%} of the pixels never change: a density has no limit there, and "
+                    "decides the comparison. Crop them away."
+                )
         if self.kind != "bernoulli":
             return
         if self.x.max() < 0.5:
@@ -177,7 +185,7 @@ class _Findings:
                 f"The brightest pixel is {self.x.max():.2f} of 1: were 12-bit images saved with "
                 "16 bits? Divide by their largest level."
             )
-        if self.x.mean() > 0.5:
+        if self.x.mean() > 0.5 and self.x.shape[-1] == 1:
             yield 'More light than dark: if the ink is dark, read with ink="dark".'
         grey = ((self.x > 0.1) & (self.x < 0.9)).mean()
         if grey > 0.4:
@@ -207,9 +215,13 @@ class _Findings:
                 "beta, or a smaller beta."
             )
         elif count < total:
-            yield f"{total - count} of {total} latent dimensions are idle: fewer would do, or more steps."
+            idle = f"{total - count} of {total} latent dimensions are idle"
+            yield f"{idle}: fewer would do, or more steps."
         elif total > 2 and self.kl / total > 2:
             yield "All latent dimensions are busy: more of them may help."
+        mean, floor = self.compared.get("mean image"), self.compared.get("grey floor")
+        if mean and self.nats < mean < self.nats + SMALL * (mean - floor):
+            yield "Hardly better than the mean image: more steps first, then a larger network."
         for name, value in self.compared.items():
             if name == "grey floor":
                 if self.nats < value:
@@ -292,7 +304,13 @@ def _ladder(ax, nats, compared):
     rungs = sorted({**compared, "this VAE": nats}.items(), key=lambda rung: -rung[1])
     for row, (name, value) in enumerate(rungs):
         ax.plot(value, row, "C0o" if name == "this VAE" else "kD")
-        ax.annotate(f"{value:.0f}".replace("-", "−"), (value, row), (0, 6), textcoords="offset points", ha="center")
+        ax.annotate(
+            f"{value:.0f}".replace("-", "−"),
+            (value, row),
+            (0, 6),
+            textcoords="offset points",
+            ha="center",
+        )
     ax.set_yticks(range(len(rungs)), [name for name, _ in rungs])
     ax.invert_yaxis()
     ax.margins(0.25)
