@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import entr, xlogy
 
-from vae_utils import data, evaluation, models, plots
+from vae_utils import data, evaluation, models
 from vae_utils.checks import require
+from vae_utils.yours.folder import INKS
 
 MOST = 5000  # images from which a yardstick is computed
 FEW = 100  # held-out images, on which little can be said
@@ -50,7 +51,7 @@ class Report:
         return self.text
 
 
-def judge(vae, train, validation, history=None, *, yardsticks=None, cmap=plots.INK, seed=0):
+def judge(vae, train, validation, history=None, *, yardsticks=None, ink="light", seed=0):
     """Judge a trained VAE on held-out images.
 
     Args:
@@ -60,15 +61,16 @@ def judge(vae, train, validation, history=None, *, yardsticks=None, cmap=plots.I
         history: what `training.train` returned, for the curves; or None.
         yardsticks: further ones, a dictionary from names to nats per held-out image. A VAE with a
             `reconstruction_term` of its own has no others.
-        cmap: Matplotlib's colour map for grey images: ink on paper, or "gray" for photographs.
+        ink: as `folder.read` got it; "dark" draws images turned round again, as they are on paper.
         seed: integer from which the sampled z follow.
 
     Returns:
         A `Report`.
 
     Raises:
-        ValueError: for images that the model cannot take, or for none.
+        ValueError: for images that the model cannot take, for none, or another `ink`.
     """
+    require(ink in INKS, f"ink must be one of {INKS}.", f"{ink=}")
     random = np.random.default_rng(seed)
     x_train, x = (_pixels(vae, images, random) for images in (train, validation))
     reconstruction, kl = evaluation.elbo_terms(vae, x, seed)
@@ -89,7 +91,7 @@ def judge(vae, train, validation, history=None, *, yardsticks=None, cmap=plots.I
         f"{active.sum()} of {len(active)} latent dimensions in use",
     ]
     advice = [f"• {warning}" for warning in warnings] or ["Nothing stands out."]
-    figure = _drawn(vae, x, history, nats, compared, head, advice, cmap, random)
+    figure = _drawn(vae, x, history, nats, compared, head, advice, ink, random)
     text = "\n".join([*head, *(_wrapped(line) for line in advice)])
     return Report(figure, text, float(nats), float(error), compared, active, warnings)
 
@@ -185,8 +187,8 @@ class _Findings:
                 f"The brightest pixel is {self.x.max():.2f} of 1: were 12-bit images saved with "
                 "16 bits? Divide by their largest level."
             )
-        if self.x.mean() > 0.5 and self.x.shape[-1] == 1:
-            yield 'More light than dark: if the ink is dark, read with ink="dark".'
+        if self.x.mean() > 0.5:
+            yield 'More light than dark: if it is dark ink on paper, read it with ink="dark".'
         grey = ((self.x > 0.1) & (self.x < 0.9)).mean()
         if grey > 0.4:
             yield (
@@ -271,7 +273,7 @@ def _pixels(vae, images, random):
     return np.divide(images, scale, dtype=np.float32)
 
 
-def _drawn(vae, x, history, nats, compared, head, advice, cmap, random):
+def _drawn(vae, x, history, nats, compared, head, advice, ink, random):
     """Draw everything as one figure."""
     figure = plt.figure(figsize=(8, 8), layout="constrained")
     top, pictures, words = figure.subfigures(3, 1, height_ratios=(3, 3, 2))
@@ -293,7 +295,8 @@ def _drawn(vae, x, history, nats, compared, head, advice, cmap, random):
         line[0].text(-0.15, 0.5, name, ha="right", va="center", transform=line[0].transAxes)
         for ax, image in zip(line, images):
             shown = np.clip((image - low) / max(high - low, 1e-6), 0, 1)
-            ax.imshow(np.squeeze(shown), cmap=cmap, vmin=0, vmax=1)
+            shown = 1 - shown if ink == "dark" else shown
+            ax.imshow(np.squeeze(shown), cmap="gray", vmin=0, vmax=1)
     text = "\n".join([*head[:4], *head[-1:], "", *(_wrapped(line) for line in advice)])
     words.text(0.02, 0.98, text, va="top", fontsize=9, linespacing=1.35)
     plt.close(figure)
