@@ -313,8 +313,9 @@ def _decoded(folder, decode, unreadable):
     sizes = sorted(decode.sizes)
     span = " to ".join(_times(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
     (kept,) = shapes
-    kind = "grey" if decode.mode == "L" else "colour"
-    print(f"{len(paths) - len(failed):,} images of {span} pixels, now {_times(kept)}, {kind}.")
+    count, kind = len(paths) - len(failed), "grey" if decode.mode == "L" else "colour"
+    images = f"{count:,} image{'s' * (count > 1)}"
+    print(f"{images} of {span} pixels, now {_times(kept)}, {kind}.")
     if failed:
         print(textwrap.fill(f"Left out: {left_out}", 80, break_on_hyphens=False))
     if others:

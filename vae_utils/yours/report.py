@@ -324,7 +324,7 @@ def _curves(ax, history):
     ax.set(title="the training", xlabel="epoch", ylabel="negative ELBO, nats per image")
     for key, name, style in (("loss", "training", "o--"), ("val_loss", "validation", "s-")):
         if history and key in history.history:
-            values = np.array(history.history[key])
+            values = np.array(history.history[key], "float64")
             if key == "loss" and len(values) > 2:
                 values[0] = np.nan  # mean over an epoch in which all was new, far above the rest
             ax.plot(range(1, len(values) + 1), values, style, ms=3, label=name)
