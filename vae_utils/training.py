@@ -6,6 +6,7 @@ from vae_utils import quiet  # noqa: F401, before Keras
 import hashlib
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -143,9 +144,12 @@ def train(
         `regularization`, and the same with `val_`, nats per image.
 
     Raises:
-        ValueError: for images that the model cannot take, and as `batches` and `prepare`.
+        ValueError: for images that the model cannot take, for a data set that ends early, and as
+            `batches` and `prepare`.
         FloatingPointError: if the loss became NaN or infinite, once the training has ended.
     """
+    _require_no_labels(images)
+    _require_no_labels(validation)
     if isinstance(images, data.Digits):
         validation = images.x_validation if validation is None else validation
         images = images.train_levels
@@ -175,9 +179,19 @@ def train(
         )
     except KeyboardInterrupt:  # the traceback through TensorFlow would fill pages
         raise KeyboardInterrupt("The training was interrupted.") from None
+    except tf.errors.FailedPreconditionError as error:  # so would this one's message
+        found = re.search(r"expected to contain \d+ elements but contained only \d+", str(error))
+        require(not found, "A data set has to be as long as it says.", f"one {found and found[0]}")
+        raise
     if stop.reason:
         raise FloatingPointError(stop.reason)
     return history
+
+
+def _require_no_labels(images):
+    element = images.element_spec if isinstance(images, tf.data.Dataset) else images
+    wanted = "A VAE learns from images alone: pass x, or a data set of x, not of (x, y)."
+    require(not isinstance(element, tuple), wanted, "targets or sample weights as well")
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -242,6 +256,7 @@ def load_or_train(
     Raises:
         ValueError, FloatingPointError: as `models.build_vae` and `train`.
     """
+    _require_no_labels(images)
     image_shape, fingerprint = _shape_and_fingerprint(images)
     network = (architecture, latent_dim, image_shape, likelihood, beta, seed)
     key = _key(fingerprint, network, epochs)
