@@ -3,14 +3,15 @@
 from vae_utils import quiet  # noqa: F401, before Keras
 
 # isort: split
+import contextlib
 import hashlib
-import json
 import math
 import re
 import shutil
 import sys
 from pathlib import Path
 
+import filelock
 import keras
 import numpy as np
 import tensorflow as tf
@@ -136,7 +137,8 @@ def train(
         learning_rate: the schedule's peak.
         callbacks: further Keras callbacks.
         backup_dir: folder in which each finished epoch is kept; a call with the same folder and
-            arguments resumes an interrupted training there. Emptied once training has ended.
+            arguments resumes an interrupted training there. Emptied once training has ended. Where
+            an epoch cannot be kept, a line says so, and the one before it stays.
         progress: whether to show a progress bar.
 
     Returns:
@@ -165,18 +167,20 @@ def train(
     callbacks = [*callbacks, stop]
     if progress:
         callbacks.append(progress_bar(vae.name, epochs))
-    if backup_dir is not None:
-        callbacks.append(keras.callbacks.BackupAndRestore(backup_dir))
     try:
-        history = vae.fit(
-            images,
-            epochs=epochs,
-            validation_data=validation,
-            validation_batch_size=vae.rows_at_once(),
-            callbacks=callbacks,
-            shuffle=False,  # `batches` has done it
-            verbose=0,
-        )
+        with contextlib.ExitStack() as stack:
+            if backup_dir is not None:
+                callbacks.append(stack.enter_context(backup(vae, backup_dir)))
+            history = vae.fit(
+                images,
+                epochs=epochs,
+                initial_epoch=int(vae.optimizer.iterations) // len(images),
+                validation_data=validation,
+                validation_batch_size=vae.rows_at_once(),
+                callbacks=callbacks,
+                shuffle=False,  # `batches` has done it
+                verbose=0,
+            )
     except KeyboardInterrupt:  # the traceback through TensorFlow would fill pages
         raise KeyboardInterrupt("The training was interrupted.") from None
     except tf.errors.FailedPreconditionError as error:  # so would this one's message
@@ -214,6 +218,30 @@ class StopOnNaN(keras.callbacks.Callback):
         sane = all(np.all(np.abs(w) < DIVERGED) for w in self.model.get_weights())
         self.reason = f"The loss became {loss} {where}. {BAD_INPUT if sane else BAD_STEPS}"
         self.model.stop_training = True
+
+
+@contextlib.contextmanager
+def backup(vae, folder):
+    """Resume what the folder holds; yield a Keras callback that keeps each finished epoch there.
+
+    Weights, optimizer and noise are one file, replaced at once: it is whole whenever the training
+    dies. The count of epochs follows from that of steps, which the optimizer keeps. (Keras's
+    `BackupAndRestore` writes both in place, one after the other: killed in between, it takes an
+    epoch twice.) The folder is this training's alone until the context ends.
+    """
+    path = Path(folder) / "latest.weights.h5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with filelock.FileLock(path.with_name("lock"), timeout=0):
+            if path.exists():
+                vae.load_weights(path)
+            yield keras.callbacks.LambdaCallback(
+                on_epoch_end=lambda epoch, logs: cache.write_atomically(path, vae.save_weights),
+                on_train_end=lambda logs: shutil.rmtree(folder, ignore_errors=True),
+            )
+    except filelock.Timeout:
+        wanted = "Each training needs a backup_dir of its own."
+        require(False, wanted, f"backup_dir={str(folder)!r}, which another one is using")
 
 
 def progress_bar(name, epochs):
@@ -271,9 +299,8 @@ def load_or_train(
 
     def make():
         try:
-            backup_dir.mkdir(parents=True, exist_ok=True)
             vae = trained(backup_dir)
-        except (OSError, json.JSONDecodeError) as error:  # a damaged backup, or no place for one
+        except OSError as error:  # a damaged backup, or no place for one
             print(f"The training cannot be backed up ({type(error).__name__}). It starts anew.")
             vae = trained(None)
         shutil.rmtree(backup_dir, ignore_errors=True)
