@@ -399,3 +399,39 @@ def test_a_split_holds_each_image_once_and_out_of_order():
 def test_a_split_leaves_images_on_both_sides(held_out):
     with pytest.raises(ValueError, match="Received: "):
         folder.split(np.zeros((3, 2, 2, 1)), held_out)
+
+
+# What the recipe refuses of one's own images
+
+ONES = np.full((40, 8, 8, 1), 0.5, np.float32)
+PAIRS = tf.data.Dataset.from_tensor_slices((ONES, np.arange(40))).batch(10)
+
+
+def small_vae():
+    return models.build_vae("linear", image_shape=(8, 8, 1), likelihood="bernoulli")
+
+
+@pytest.mark.parametrize("given", [PAIRS, (ONES, np.arange(40))])
+def test_a_label_where_none_is_wanted_is_refused(given, own_folders):
+    for refuse in (
+        lambda: training.train(small_vae(), given, progress=False),
+        lambda: training.train(small_vae(), ONES, validation=given, progress=False),
+        lambda: training.load_or_train("linear", given),
+    ):
+        with pytest.raises(ValueError, match=r"images alone.*not of \(x, y\).*Received"):
+            refuse()
+
+
+def test_a_stream_that_ends_early_is_refused_in_one_line():
+    ten = tf.data.experimental.assert_cardinality(10)
+    short = training.batches(ONES, 10).apply(ten)
+    with pytest.raises(ValueError, match=r"as long as it says.*10 elements .* only 4$") as caught:
+        training.train(small_vae(), short, progress=False)
+    assert "\n" not in str(caught.value)
+
+
+def test_scaled_and_unscaled_floats_are_told_apart():
+    with pytest.raises(ValueError, match="divided by 255, or passed as uint8.*values 127.5"):
+        training.train(small_vae(), 255 * ONES, progress=False)
+    history = training.train(small_vae(), ONES, 1, progress=False)
+    assert np.isfinite(history.history["loss"]).all()

@@ -138,7 +138,7 @@ class VAE(keras.Model):
         """−log p(x|z) under the model's likelihood: nats per image, shape `(batch,)`."""
         if self.likelihood == "gaussian":
             # A NaN image must not reach the weight, see `call`.
-            log_var = ops.where(ops.isfinite(logits), self.pixel_log_var, math.nan)
+            log_var = ops.where(ops.isfinite(logits), self.pixel_log_var.value, math.nan)
             return losses.gaussian_nll(x, logits, log_var)
         return losses.bernoulli_nll(x, logits)
 
