@@ -582,7 +582,7 @@ def test_another_training_does_not_take_up_an_interrupted_one(small, interrupted
 
 
 def test_a_damaged_backup_costs_time_but_not_the_run(small, interrupted, trainings, capsys):
-    damaged = interrupted / "latest.weights.h5"
+    damaged = interrupted / "latest.keras"
     damaged.write_bytes(damaged.read_bytes()[:-20])
     training.load_or_train("linear", small, epochs=4)
     assert "It starts anew" in capsys.readouterr().out

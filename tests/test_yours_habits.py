@@ -66,7 +66,7 @@ def in_epoch(epoch, batch):
 run()
 """
 IN_A_SAVE = """
-whole = models.VAE.save_weights
+whole = models.VAE.save
 
 def half(vae, path):
     whole(vae, path)
@@ -75,7 +75,7 @@ def half(vae, path):
         os.kill(os.getpid(), SIGNAL)
         time.sleep(5)
 
-models.VAE.save_weights = half
+models.VAE.save = half
 run()
 """
 ON_A_FULL_DISK = """
@@ -83,7 +83,7 @@ import resource
 
 def at_epoch(epoch):
     if epoch == 2:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
     if epoch == 4:
         os._exit(7)
 
@@ -157,7 +157,7 @@ def test_a_disk_that_fills_up_costs_backups_but_not_the_training(tmp_path):
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 7, errors  # it went on, until it was ended
     assert [epoch for epoch, *_ in epochs_of(output)] == [0, 1, 2, 3, 4]
-    assert output.count("latest.weights.h5 could not be cached") == 2
+    assert output.count("latest.keras could not be cached") == 2
     assert_nothing_lost(folder, output)
 
 
@@ -175,7 +175,7 @@ print("steps", int(vae.optimizer.iterations))
     process = start(code, folder)
     try:
         assert any(line.startswith("2 ") for line in iter(process.stdout.readline, ""))
-        with pytest.raises(ValueError, match=r"backup_dir of its own\. Received: .*another one"):
+        with pytest.raises(ValueError, match=r"backup_dir of its own\. Received: .*in use"):
             resume(folder)
     finally:
         leave.touch()
@@ -218,7 +218,8 @@ def test_a_compiled_step_sees_the_beta_of_an_annealed_model(page, images):
         logs[beta] = vae.train_on_batch(images, return_dict=True)
         total = logs[beta]["reconstruction"] + beta * logs[beta]["kl"]
         assert logs[beta]["loss"] == pytest.approx(total, rel=1e-6)
-    assert logs[0.0]["kl"] == pytest.approx(logs[1.0]["kl"], rel=1e-6) > 0
+    assert logs[0.0]["kl"] == pytest.approx(logs[1.0]["kl"], rel=1e-6)
+    assert logs[0.0]["kl"] > 0.01
 
 
 def test_the_gradient_of_an_annealed_model_follows_its_beta(page, images):

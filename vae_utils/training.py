@@ -9,6 +9,7 @@ import math
 import re
 import shutil
 import sys
+import zipfile
 from pathlib import Path
 
 import filelock
@@ -227,21 +228,21 @@ def backup(vae, folder):
     Weights, optimizer and noise are one file, replaced at once: it is whole whenever the training
     dies. The count of epochs follows from that of steps, which the optimizer keeps. (Keras's
     `BackupAndRestore` writes both in place, one after the other: killed in between, it takes an
-    epoch twice.) The folder is this training's alone until the context ends.
+    epoch twice. And its HDF5 file on a full disk takes the process with it; `save` makes the same
+    file in memory first.) The folder is this training's alone until the context ends.
     """
-    path = Path(folder) / "latest.weights.h5"
+    path = Path(folder) / "latest.keras"
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with filelock.FileLock(path.with_name("lock"), timeout=0):
             if path.exists():
                 vae.load_weights(path)
             yield keras.callbacks.LambdaCallback(
-                on_epoch_end=lambda epoch, logs: cache.write_atomically(path, vae.save_weights),
+                on_epoch_end=lambda epoch, logs: cache.write_atomically(path, vae.save),
                 on_train_end=lambda logs: shutil.rmtree(folder, ignore_errors=True),
             )
     except filelock.Timeout:
-        wanted = "Each training needs a backup_dir of its own."
-        require(False, wanted, f"backup_dir={str(folder)!r}, which another one is using")
+        require(False, "Each training needs a backup_dir of its own.", f"{folder}, which is in use")
 
 
 def progress_bar(name, epochs):
@@ -300,7 +301,7 @@ def load_or_train(
     def make():
         try:
             vae = trained(backup_dir)
-        except OSError as error:  # a damaged backup, or no place for one
+        except (OSError, zipfile.BadZipFile) as error:  # a damaged backup, or no place for one
             print(f"The training cannot be backed up ({type(error).__name__}). It starts anew.")
             vae = trained(None)
         shutil.rmtree(backup_dir, ignore_errors=True)
