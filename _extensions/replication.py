@@ -14,6 +14,8 @@ PAGE = "book/replication"
 RESULTS = "benchmarks/replication.json"
 HERE = "{replication-tables}"
 SOURCES = ("MNIST", "bundled digits")
+PARTS = re.compile(r"\n\n|\n(?=\s*(?:-|\d+\.) )|(?<=[.?!:]) ")
+FEW_WORDS = 3  # with fewer around a number, the sentence before it is needed
 GLUED = re.compile(r"\{glue:text\}`([^`]+)`")
 
 
@@ -99,11 +101,17 @@ def _quoted(notebook):
 
 
 def _sentence(text, key):
-    around = next(part for part in re.split(r"\n\n|(?<=[.?!:]) ", text) if f"`{key}`" in part)
+    """Return what stands around a number: its sentence or item, without boxes and emphasis."""
+    text = re.sub(r"^:::.*$", "", text, flags=re.M)
+    text = re.sub(r"\*\*|(?<![\w^*])\*(?=[^\s*])|(?<=[^\s*^])\*(?![\w*])", "", text)
+    parts = [part for part in PARTS.split(text) if part.strip()]
+    place = next(i for i, part in enumerate(parts) if f"`{key}`" in part)
+    alone = len(GLUED.sub("", parts[place]).split()) < FEW_WORDS
+    around = " ".join(parts[max(place - alone, 0) : place + 1])
     blank = around.replace(f"{{glue:text}}`{key}`", "**[ ]**", 1)
     plain = re.sub(r"\{(?:doc|ref|numref|cite:t|cite:p|eq)\}`[^`]*`", "…", GLUED.sub("…", blank))
     plain = re.sub(r"\{term\}`([^`<]+?)\s*(?:<[^`]*>)?`", r"\1", plain)
-    return " ".join(plain.lstrip("-*#0123456789. ").split())
+    return re.sub(r"^(?:[-#]+|\d+\.) ", "", " ".join(plain.split()))
 
 
 def _table(header, rows):
