@@ -22,8 +22,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_configure(config):
-    """Let notebooks and processes of tests that run side by side share the processors."""
-    book_build.share_processors(getattr(config, "workerinput", {}).get("workercount", 1))
+    """Let notebooks and processes of tests share the processors; workers inherit what is set."""
+    book_build.share_processors(config.getoption("numprocesses", None) or 1)
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,12 @@ def test_kernels_share_the_processors_only_while_they_run_together(monkeypatch):
     assert os.environ[users] == "7"
 
 
+def test_the_workers_of_these_tests_share_the_processors():
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+    for name in book_build.THREADS:
+        assert workers * int(os.environ[name]) <= max(os.cpu_count(), workers)
+
+
 def test_a_build_says_how_long_it_will_take_and_how_far_it_is(root):
     write(root, "one", "", text="**Time**: 3 minutes to read, 40 seconds to run on two cores.")
     write(root, "two", "", text="**Time**: 3 minutes to read, 20 seconds to run on two cores.")
