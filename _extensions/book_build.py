@@ -93,8 +93,8 @@ def _runs(path):
 
 
 def _in_project(cache, path):
-    by_itself = path.suffix == ".ipynb"
-    return cache.add_nb_to_project(str(path), **({} if by_itself else {"read_data": MARKDOWN}))
+    reader = {} if path.suffix == ".ipynb" else {"read_data": MARKDOWN}
+    return cache.add_nb_to_project(str(path), **reader)
 
 
 def _run(cache, notebooks, timeout):

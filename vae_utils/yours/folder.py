@@ -21,8 +21,7 @@ from vae_utils.training import BATCH_SIZE
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 SUFFIXES += (".pbm",)
-MODES = {"grey": "L", "colour": "RGB"}  # the second is Pillow's word for it
-CHANNELS = {"grey": 1, "colour": 3}
+MODES = {"grey": "L", "colour": "RGB"}  # Pillow's words, a letter for each channel
 FITS = ("pad", "crop", "stretch")
 INKS = ("light", "dark")
 UNREADABLE = ("error", "skip")
@@ -204,7 +203,7 @@ class _Decoder:
             ground = 255 if ink == "dark" else 0
         self.size, self.mode, self.fit, self.ink = size, MODES[mode], fit, ink
         self.ground = Image.new("RGB", (1, 1), _levels(ground))
-        self.shape = size and (*size, CHANNELS[mode])
+        self.shape = size and (*size, len(MODES[mode]))
         self.sizes = set()  # of the files, before they are fitted
 
     def __call__(self, path):

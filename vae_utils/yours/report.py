@@ -77,8 +77,11 @@ def judge(vae, train, validation, history=None, *, yardsticks=None, ink="light",
     per_image = reconstruction + kl
     nats, error = per_image.mean(), per_image.std(ddof=1) / len(x) ** 0.5 if len(x) > 1 else np.inf
     kind = _kind(vae)
-    own = {"bernoulli": bernoulli_yardsticks, "gaussian": gaussian_yardsticks}.get(kind)
-    compared = (own(x_train, x, vae.latent_dim) if own else {}) | (yardsticks or {})
+    compared = dict(yardsticks or {})
+    if kind == "bernoulli":
+        compared = bernoulli_yardsticks(x_train, x) | compared
+    elif kind == "gaussian":
+        compared = gaussian_yardsticks(x_train, x, vae.latent_dim) | compared
     active = evaluation.active_units(vae, x)
     found = _Findings(kind, x_train, x, nats, error, kl.mean(), compared, active)
     warnings = [*found.of_images(), *found.of_curves(history), *found.of_model()]
@@ -96,12 +99,11 @@ def judge(vae, train, validation, history=None, *, yardsticks=None, ink="light",
     return Report(figure, text, float(nats), float(error), compared, active, warnings)
 
 
-def bernoulli_yardsticks(x_train, x, latent_dim=None):
+def bernoulli_yardsticks(x_train, x):
     """Return what an image costs without a network under the Bernoulli likelihood.
 
     Args:
         x_train, x: training and held-out pixels in [0, 1], shapes `(n, height, width, channels)`.
-        latent_dim: not used.
 
     Returns:
         A dictionary of nats per held-out image: "even odds" for every pixel; the "mean image" of
