@@ -177,7 +177,7 @@ def test_every_image_is_shown_and_described(page):
 
 def test_every_slider_changes_its_picture_and_its_description(page):
     for frames in page.locator(".frames").all():
-        image, slider = frames.locator("img"), frames.locator("input")
+        image, slider = frames.locator("> img"), frames.locator("input")
         before = image.get_attribute("src"), image.get_attribute("alt")
         slider.focus()
         page.keyboard.press("End")
@@ -185,6 +185,25 @@ def test_every_slider_changes_its_picture_and_its_description(page):
         assert before[0] != after[0]
         assert before[1] != after[1]
         assert slider.get_attribute("aria-valuetext") == frames.locator("output").inner_text()
+
+
+def test_paper_shows_three_positions_of_a_slider(page):
+    page.emulate_media(media="print")
+    for frames in page.locator(".frames").all():
+        shown = frames.locator("img:visible")
+        assert len({image.get_attribute("src") for image in shown.all()}) == shown.count() == 3
+        assert "slider" in frames.locator(".printed p").inner_text()
+        assert not frames.locator("input").is_visible()
+    page.emulate_media(media="screen")
+
+
+def test_paper_numbers_the_title_as_the_screen_does(page):
+    number = page.locator("article h1 > .section-number")
+    page.emulate_media(media="print")
+    titles = page.locator("h1:visible")
+    assert titles.count() == 1
+    assert number.count() == titles.locator(".section-number").count()
+    page.emulate_media(media="screen")
 
 
 def test_every_answer_opens_by_keyboard(page):
@@ -227,6 +246,35 @@ def test_code_and_what_it_prints_fit_their_column(page, width):
         """cells => cells
             .filter(cell => cell.clientWidth && cell.scrollWidth > cell.clientWidth + 1)
             .map(cell => cell.innerText)"""
+    )
+    page.set_viewport_size(WIDE)
+    assert cut == []
+
+
+def test_a_phone_shows_figures_at_a_size_that_can_be_read(page):
+    """Letters of ten points are eight pixels or larger in wide figures, seven in all others."""
+    page.set_viewport_size(PHONE)
+    sizes = page.locator("article .cell_output > figure img").evaluate_all(
+        """images => images
+            .filter(image => image.clientWidth && !image.closest(".solution, .still"))
+            .map(image => {
+                const { paddingLeft, paddingRight } = getComputedStyle(image);
+                const frame = parseFloat(paddingLeft) + parseFloat(paddingRight);
+                const scale = (image.clientWidth - frame) / image.naturalWidth;
+                return [image.alt, scale * 1000 / 72, image.closest(".wide-figure") ? 8 : 7];
+            })"""
+    )
+    page.set_viewport_size(WIDE)
+    assert [(alt, size) for alt, size, least in sizes if size < least] == []
+
+
+def test_a_phone_shows_equations_on_lines_of_their_own_whole(page):
+    page.evaluate(OPEN_ALL)
+    page.set_viewport_size(PHONE)
+    cut = page.locator("article mjx-container[display]").evaluate_all(
+        """equations => equations
+            .filter(equation => equation.scrollWidth > equation.clientWidth + 1)
+            .map(equation => equation.textContent)"""
     )
     page.set_viewport_size(WIDE)
     assert cut == []
