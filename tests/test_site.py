@@ -268,15 +268,18 @@ def test_a_phone_shows_figures_at_a_size_that_can_be_read(page):
     assert [(alt, size) for alt, size, least in sizes if size < least] == []
 
 
-def test_a_phone_shows_equations_on_lines_of_their_own_whole(page):
+def test_a_phone_shows_equations_on_lines_of_their_own_whole(browser, path):
+    """On a page that was loaded there: MathJax fits its letters to the text when it typesets."""
+    page = browser.new_page(viewport=PHONE, offline=True)
+    page.goto(path.as_uri(), wait_until="load")
+    page.evaluate("window.MathJax?.startup.promise.then(() => true)")
     page.evaluate(OPEN_ALL)
-    page.set_viewport_size(PHONE)
     cut = page.locator("article mjx-container[display]").evaluate_all(
         """equations => equations
             .filter(equation => equation.scrollWidth > equation.clientWidth + 1)
             .map(equation => equation.textContent)"""
     )
-    page.set_viewport_size(WIDE)
+    page.close()
     assert cut == []
 
 
