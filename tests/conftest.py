@@ -11,6 +11,7 @@ from pathlib import Path
 
 import book_build
 import nbformat
+import numpy as np
 import pytest
 from playwright.sync_api import sync_playwright
 
@@ -144,6 +145,27 @@ def browser():
         browser = playwright.chromium.launch(executable_path=command, args=arguments)
         yield browser
         browser.close()
+
+
+def only_with_tensorflow(reason):
+    """Return the mark of a test that Keras's other backends cannot pass, for a reason."""
+    return pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason=reason)
+
+
+def gradients(function, *arrays):
+    """Return the gradients of the sum of a function's values, by Keras's backend, as arrays."""
+    if os.environ.get("KERAS_BACKEND") == "jax":
+        import jax
+
+        gradient = jax.grad(lambda *inputs: function(*inputs).sum(), tuple(range(len(arrays))))
+        return [np.asarray(part) for part in gradient(*map(jax.numpy.asarray, arrays))]
+    import tensorflow as tf
+
+    tensors = [tf.constant(array) for array in arrays]
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        total = tf.reduce_sum(function(*tensors))
+    return [part.numpy() for part in tape.gradient(total, tensors)]
 
 
 def wait_until_forgotten(page, selector):

@@ -3,13 +3,26 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
+from conftest import gradients, only_with_tensorflow
 from scipy import integrate, special, stats
 
 from vae_utils import losses
 
 # Means and log-variances from the prior itself to far away from it.
 POSTERIORS = [(0.0, 0.0), (1.5, 0.0), (0.0, -4.0), (-0.7, 1.2), (3.0, -9.0), (0.2, 2.5)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _float64():
+    """Let JAX compute in float64, as NumPy, SciPy and TensorFlow do for arrays of float64."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
 
 
 @pytest.fixture
@@ -72,11 +85,8 @@ def test_kl_of_float32_is_not_negative_but_for_rounding(random):
 
 
 def test_the_gradient_of_the_kl_is_the_mean_and_half_of_the_excess_variance(random):
-    mean, log_var = (tf.constant(values) for values in random.normal(size=(2, 4, 3)))
-    with tf.GradientTape() as tape:
-        tape.watch([mean, log_var])
-        value = losses.gaussian_kl(mean, log_var)
-    by_mean, by_log_var = tape.gradient(value, [mean, log_var])
+    mean, log_var = random.normal(size=(2, 4, 3))
+    by_mean, by_log_var = gradients(losses.gaussian_kl, mean, log_var)
     np.testing.assert_allclose(by_mean, mean)
     np.testing.assert_allclose(by_log_var, 0.5 * np.expm1(log_var))
 
@@ -119,11 +129,8 @@ def test_extreme_logits_cost_what_they_should_and_no_nan(logit, pixel):
     x, logits = np.full((1, 1), pixel, "float32"), np.full((1, 1), logit, "float32")
     expected = 1e4 * (1 - pixel if logit > 0 else pixel)
     assert array(losses.bernoulli_nll(x, logits))[0] == pytest.approx(expected)
-    logits = tf.constant(logits)
-    with tf.GradientTape() as tape:
-        tape.watch(logits)
-        value = losses.bernoulli_nll(x, logits)
-    assert array(tape.gradient(value, logits))[0, 0] == pytest.approx((logit > 0) - pixel)
+    (gradient,) = gradients(lambda logits: losses.bernoulli_nll(x, logits), logits)
+    assert gradient[0, 0] == pytest.approx((logit > 0) - pixel)
 
 
 def test_the_gaussian_term_is_scipys_log_density(random):
@@ -178,17 +185,13 @@ def test_an_image_costs_the_same_whatever_stands_beside_it(random):
 def test_gradients_agree_with_finite_differences(term, random):
     function, inputs = TERMS[term]
     values = random.uniform(0.1, 0.9, (inputs, 3, 4))
-    tensors = [tf.constant(value) for value in values]
-    with tf.GradientTape() as tape:
-        tape.watch(tensors)
-        total = tf.reduce_sum(function(*tensors))
-    gradients = np.stack(tape.gradient(total, tensors))
+    exact = np.stack(gradients(function, *values))
     step = 1e-6
     for place in np.ndindex(values.shape):
         nudge = np.zeros_like(values)
         nudge[place] = step
-        difference = np.sum(function(*(values + nudge)) - function(*(values - nudge)))
-        assert gradients[place] == pytest.approx(difference / (2 * step), abs=1e-7)
+        change = array(function(*(values + nudge))) - array(function(*(values - nudge)))
+        assert exact[place] == pytest.approx(change.sum() / (2 * step), abs=1e-7)
 
 
 MISMATCHES = [
@@ -221,7 +224,10 @@ def test_a_noise_variance_that_is_neither_one_number_nor_an_image_is_refused(sha
         losses.gaussian_nll(x, x, np.zeros(shape))
 
 
+@only_with_tensorflow("JAX knows every shape")
 def test_shapes_are_compared_as_far_as_a_graph_knows_them():
+    import tensorflow as tf
+
     unknown = tf.TensorSpec((None, 4, 4, 1))
     flat = tf.TensorSpec((None, 4, 4))
     graph = tf.function(losses.bernoulli_nll).get_concrete_function(unknown, unknown)

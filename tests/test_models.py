@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import gradients, only_with_tensorflow
 from scipy import special, stats
 
 from vae_utils import data, evaluation, losses, models
@@ -275,11 +276,9 @@ def test_without_a_seed_the_noise_follows_keras():
 
 
 def test_gradients_reach_mean_and_log_variance_through_the_sample():
-    mean, log_var = (tf.random.normal((6, 3), seed=seed) for seed in (1, 2))
-    with tf.GradientTape() as tape:
-        tape.watch([mean, log_var])
-        z = models.Sampling(0)((mean, log_var))
-    by_mean, by_log_var = tape.gradient(z, [mean, log_var])
+    mean, log_var = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
+    z = np.asarray(models.Sampling(0)((mean, log_var)))
+    by_mean, by_log_var = gradients(lambda *heads: models.Sampling(0)(heads), mean, log_var)
     np.testing.assert_array_equal(by_mean, np.ones((6, 3)))
     np.testing.assert_allclose(by_log_var, (z - mean) / 2, atol=1e-6)
 
@@ -585,6 +584,7 @@ def test_mixed_precision_trains_to_about_the_same_and_survives_a_file(
     assert np.isfinite(fit(again, x)["loss"]).all()
 
 
+@only_with_tensorflow("the memory that TensorFlow keeps")
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the memory in /proc")
 def test_a_trained_model_that_nobody_holds_leaves_the_memory_if_asked_to(run_python):
     """Each takes 40 MB: 3.4 million weights, and two numbers of Adam's for each."""
@@ -609,6 +609,7 @@ def test_a_trained_model_that_nobody_holds_leaves_the_memory_if_asked_to(run_pyt
     assert int(kilobytes) < 60_000
 
 
+@only_with_tensorflow("some modules of the pages need it")
 def test_importing_changes_nothing_and_says_nothing(tmp_path):
     code = """
         import gc, keras
@@ -658,6 +659,7 @@ REPLICAS = """
 """
 
 
+@only_with_tensorflow("tf.distribute")
 @pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
 def test_two_replicas_are_as_one_device_and_as_the_sum_of_their_gradients(run_python, likelihood):
     code = """
@@ -755,6 +757,7 @@ def test_weights_can_be_saved_alone(x, tmp_path):
     assert evaluate(other, x) == evaluate(vae, x)
 
 
+@only_with_tensorflow("a SavedModel")
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_reloaded_model_is_summarized_exported_and_quantized(architecture, x, tmp_path):
@@ -906,7 +909,7 @@ def test_a_gaussian_model_takes_any_finite_pixels(x):
 
 @pytest.mark.parametrize("what", ["no channel", "another size", "colours"])
 def test_images_of_a_wrong_shape_in_a_stream_are_an_error(x, what):
-    message = r"must have the shape \(n, 8, 8, 1\)\. Received: shape \(None, "
+    message = r"must have the shape \(n, 8, 8, 1\)\. Received: shape \((None|16), "
     with pytest.raises(ValueError, match=message):
         fit(compiled("linear"), stream(BAD_IMAGES[what][0](x)))
 
@@ -936,12 +939,13 @@ def test_dropout_is_at_work_in_fit_and_at_rest_in_evaluate(x):
     vae = models.VAE(encoder, decoder, seed=0)
     vae.compile(keras.optimizers.SGD(0.0))
     trained, tested = fit(vae, x), evaluate(vae, x)
-    assert trained["reconstruction"][0] == pytest.approx(64 * np.log(2), rel=1e-6)
+    assert trained["reconstruction"][0] == pytest.approx(64 * np.log(2), rel=2e-6)
     assert trained["kl"][0] == pytest.approx(0, abs=1e-6)
-    assert tested["reconstruction"] != pytest.approx(64 * np.log(2), rel=1e-2)
+    assert tested["reconstruction"] != pytest.approx(64 * np.log(2), rel=1e-3)
     assert tested["kl"] > 0.01
 
 
+@only_with_tensorflow("with JAX, Keras has taken the weights out of the model when the step fails")
 @pytest.mark.parametrize(
     "mistake", [lambda x: {"data": x, "y": x}, lambda x: {"data": stream(x[..., 0])}]
 )

@@ -313,7 +313,7 @@ def test_tensorboard_shows_the_numbers_of_the_history(images, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-@pytest.mark.parametrize("architecture", ["dense", "conv"])
+@pytest.mark.parametrize("architecture", ["conv", "dense", "linear"])
 def test_onnx_computes_what_the_model_computes(images, tmp_path, architecture):
     pytest.importorskip("tf2onnx")
     runtime = pytest.importorskip("onnxruntime")
@@ -324,7 +324,7 @@ def test_onnx_computes_what_the_model_computes(images, tmp_path, architecture):
         network.export(path, format="onnx", verbose=False)
         session = runtime.InferenceSession(path)
         outputs = session.run(None, {session.get_inputs()[0].name: inputs})
-        for ours, theirs in zip(outputs, keras.tree.flatten(network(inputs))):
+        for ours, theirs in zip(outputs, keras.tree.flatten(network(inputs)), strict=True):
             np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 

@@ -95,7 +95,8 @@ def prepare(vae, images, epochs, learning_rate=PEAK_LEARNING_RATE):
         learning_rate: the schedule's peak.
 
     Raises:
-        ValueError: if it is not known how many batches there are.
+        ValueError: if it is not known how many batches there are, or for a model that several
+            processes share.
     """
     steps = images.cardinality()
     wanted = (
@@ -103,9 +104,12 @@ def prepare(vae, images, epochs, learning_rate=PEAK_LEARNING_RATE):
         ".take(steps).apply(tf.data.experimental.assert_cardinality(steps))."
     )
     require(steps >= 0, wanted, f"a cardinality of {steps}")
+    strategy = getattr(vae, "distribute_strategy", tf.distribute.get_strategy())
+    one_process = not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    wanted = "Keras trains in one process only: use vae_utils.yours.cluster.train."
+    require(one_process, wanted, f"a model of a {type(strategy).__name__}")
     # Keras takes several steps at once on a single replica only.
-    several = vae.distribute_strategy.num_replicas_in_sync > 1
-    at_once = 1 if several else min(STEPS_PER_EXECUTION, len(images))
+    at_once = 1 if strategy.num_replicas_in_sync > 1 else min(STEPS_PER_EXECUTION, len(images))
     schedule = warm_up_and_decay(learning_rate, len(images) * epochs)
     vae.compile(keras.optimizers.Adam(schedule), steps_per_execution=at_once)
 
@@ -250,15 +254,10 @@ def progress_bar(name, epochs):
 
     Text, since a notebook widget stays empty on a page without a kernel. Fit with `verbose=0`.
     """
-    bar = TqdmCallback(
-        epochs,
-        verbose=0,
-        tqdm_class=tqdm,
-        file=sys.stdout,
-        position=0,  # even if an earlier training was interrupted and left its bar open
-        desc=name,
-        bar_format="{desc}: {bar:20} {n_fmt}/{total_fmt} epochs in {elapsed}{postfix}",
-    )
+    bar_format = "{desc}: {bar:20} {n_fmt}/{total_fmt} epochs in {elapsed}{postfix}"
+    # Position 0 even if an earlier training was interrupted and left its bar open.
+    line = {"file": sys.stdout, "position": 0, "desc": name, "bar_format": bar_format}
+    bar = TqdmCallback(epochs, verbose=0, tqdm_class=tqdm, **line)
     parts = [f"{split}{part}" for split in ("", "val_") for part in ("reconstruction", "kl")]
     bar.on_epoch_end = bar.bar2callback(bar.epoch_bar, pop=parts)
     return bar
