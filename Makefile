@@ -30,7 +30,7 @@ lab: $(INSTALLED)
 	$(BIN)/jupyter lab my_copies $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # An hour, on a machine that does nothing else; see benchmarks/README.md.
-BENCHMARKS := time_to_quality one_minute networks arithmetic growth waiting notebooks explorer lab
+BENCHMARKS := time_to_quality one_minute networks arithmetic growth devices waiting notebooks explorer lab
 bench: $(INSTALLED)
 	@for name in $(BENCHMARKS); do \
 	  echo "== $$name =="; $(BIN)/python benchmarks/$$name.py || exit 1; \
