@@ -1,1 +1,0 @@
-"""What Part IV builds: one scale for what came after the VAE, and the models on it."""
