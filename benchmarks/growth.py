@@ -3,8 +3,8 @@
 Usage: python benchmarks/growth.py
 
 Seconds are those of an epoch after the first (which also builds the graph). Memory is the peak of
-the whole process. The last table trains on a file of bytes larger than the memory that the process
-may take (RLIMIT_DATA), once read into memory and once streamed from the disk.
+the whole process. The last table trains on a file larger than the memory that the process may take
+(RLIMIT_DATA), once read into memory and once streamed from the disk by `vae_utils.yours.folder`.
 """
 
 import argparse
@@ -70,45 +70,26 @@ def measure(images, latent_dim, width):
     print(json.dumps({"seconds": seconds, "megabytes": peak}))
 
 
-def stream(path, images):
-    """Return shuffled batches read from a file of bytes; only a window of it is in memory."""
-    import tensorflow as tf
-
-    from vae_utils import training
-
-    def to_images(records):
-        levels = tf.reshape(tf.io.decode_raw(records, "uint8"), (-1, 28, 28, 1))
-        return tf.cast(levels, "float32") / 255
-
-    records = tf.data.FixedLengthRecordDataset(str(path), 784).shuffle(10_000)
-    batches = records.batch(training.BATCH_SIZE, drop_remainder=True)
-    steps = images // training.BATCH_SIZE
-    return batches.map(to_images).prefetch(4).apply(tf.data.experimental.assert_cardinality(steps))
-
-
-def measure_stream(path, images, way):
-    """Train one epoch on the file at `path` under a cap; print the result as a line of JSON."""
+def measure_stream(path, way, headroom=HEADROOM):
+    """Train two epochs on the file at `path` under a cap; print the result as a line of JSON."""
     import numpy as np
     import tensorflow as tf
 
     from vae_utils import training
+    from vae_utils.yours import folder
 
+    disk = np.load(path, mmap_mode="r")
     vae = dense_vae(2, 384)
-    first = np.fromfile(path, "uint8", 784 * 2000).reshape(-1, 28, 28, 1)
-    small = training.batches(first)
-    training.prepare(vae, small, 1)
-    vae.fit(small, shuffle=False, verbose=0)
+    for small in (training.batches(disk[:2000]), folder.stream(disk[:2000])):
+        training.prepare(vae, small, 1)
+        vae.fit(small, shuffle=False, verbose=0)
     in_use = int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1])
-    cap = in_use * 1024 + HEADROOM
+    cap = in_use * 1024 + int(headroom)
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
     try:
-        if way == "streamed":
-            pipeline = stream(path, images)
-        else:
-            levels = np.fromfile(path, "uint8").reshape(-1, 28, 28, 1)
-            pipeline = training.batches(levels)
-        seconds = epoch_seconds(vae, pipeline, 1)
-        result = f"{1e6 * seconds / images:.0f} µs per image"
+        images = folder.stream(disk) if way == "streamed" else training.batches(np.load(path))
+        seconds = epoch_seconds(vae, images, 2)
+        result = f"{1e6 * seconds / len(disk):.0f} µs per image"
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         result = f"{type(error).__name__}: out of memory"
     print(json.dumps(result))
@@ -136,12 +117,14 @@ def stream_table():
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for images in (len(levels), MANY):
-            path = Path(folder) / "images.bytes"
-            with path.open("wb") as file:
-                for _ in range(math.ceil(images / len(levels))):
-                    file.write(np.ascontiguousarray(levels))
+            path = Path(folder) / "images.npy"
+            shape = (images, *levels.shape[1:])
+            file = np.lib.format.open_memmap(path, "w+", levels.dtype, shape)
+            for start in range(0, images, len(levels)):
+                file[start : start + len(levels)] = levels[: images - start]
+            file.flush()
             for way in ("in memory", "streamed"):
-                result = machine.in_fresh_process(__file__, "stream", path, images, way)
+                result = machine.in_fresh_process(__file__, "stream", path, way)
                 rows.append([f"{images:,}", f"{images * 784 / 2**20:.0f}", way, result])
     return machine.table(["images", "MiB", "way", "result"], rows)
 
@@ -159,7 +142,7 @@ if __name__ == "__main__":
     parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
     one = parser.parse_args().one
     if one and one[0] == "stream":
-        measure_stream(one[1], int(one[2]), one[3])
+        measure_stream(*one[1:])
     elif one:
         measure(*map(int, one))
     else:

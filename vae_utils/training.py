@@ -52,21 +52,28 @@ def batches(images, batch_size=BATCH_SIZE, seed=None, likelihood="bernoulli"):
     count = len(images)
     wanted = "batch_size must be a positive integer, with images to fill it."
     require(is_positive_integer(batch_size) and count, wanted, f"{batch_size=}, {count} images")
-    scale = data.full_scale(images, likelihood)
-    images = tf.constant(images)
-    steps = math.ceil(count / batch_size)
-
-    def shuffled_rows(number):  # all at once: row by row costs more than the images themselves
-        order = tf.random.experimental.stateless_shuffle(tf.range(count), [number, 0])
-        steps_of_epoch = tf.data.Dataset.range(steps)
-        return steps_of_epoch.map(lambda i: order[i * count // steps : (i + 1) * count // steps])
+    scale, images = data.full_scale(images, likelihood), tf.constant(images)
 
     def to_pixels(rows):
         return tf.cast(tf.gather(images, rows), "float32") / scale
 
+    return shuffled_rows(count, batch_size, seed).map(to_pixels).prefetch(tf.data.AUTOTUNE)
+
+
+def shuffled_rows(count, batch_size, seed=None):
+    """Return a `tf.data.Dataset` of batches of row numbers, each row once, in a new order an epoch.
+
+    All are shuffled at once: row by row costs more than the images themselves. Args: as `batches`.
+    """
+    steps = math.ceil(count / batch_size)
+
+    def shuffled(number):
+        order = tf.random.experimental.stateless_shuffle(tf.range(count), [number, 0])
+        steps_of_epoch = tf.data.Dataset.range(steps)
+        return steps_of_epoch.map(lambda i: order[i * count // steps : (i + 1) * count // steps])
+
     numbers = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).take(1)
-    rows = numbers.flat_map(shuffled_rows).apply(tf.data.experimental.assert_cardinality(steps))
-    return rows.map(to_pixels).prefetch(tf.data.AUTOTUNE)
+    return numbers.flat_map(shuffled).apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def warm_up_and_decay(peak, steps):

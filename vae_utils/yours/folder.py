@@ -3,7 +3,6 @@
 from vae_utils import quiet  # noqa: F401, before Keras
 
 # isort: split
-import math
 import os
 import tempfile
 import textwrap
@@ -16,7 +15,7 @@ from numpy.lib import format as npy
 from PIL import Image, ImageColor, ImageOps
 
 from vae_utils.checks import is_positive_integer, require
-from vae_utils.training import BATCH_SIZE
+from vae_utils.training import BATCH_SIZE, shuffled_rows
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -152,13 +151,11 @@ def stream(images, size=None, *, batch_size=BATCH_SIZE, seed=None, **how):
         def fetch(rows):
             return np.stack([decode(images[row]) for row in rows])
 
-    count, steps = len(images), math.ceil(len(images) / batch_size)
-    rows = tf.data.Dataset.range(count).shuffle(count, seed).batch(math.ceil(count / steps))
-
     def to_pixels(rows):
         levels = tf.numpy_function(fetch, [rows], tf.uint8, stateful=False)
         return tf.cast(tf.ensure_shape(levels, (None, *shape)), "float32") / 255
 
+    rows = shuffled_rows(len(images), batch_size, seed)
     return rows.map(to_pixels, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
 
 
