@@ -140,7 +140,7 @@ def gaussian_yardsticks(x_train, x, latent_dim):
     compared = {"independent pixels": independent.sum() / 2 / len(x)}
     if latent_dim >= min(pixels, len(flat)):
         return compared
-    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    _, singular, axes = np.linalg.svd(np.linalg.qr(centred, mode="r"), full_matrices=False)
     spread = singular**2 / len(flat)
     noise = max(spread[latent_dim:].sum() / (pixels - latent_dim), ROUNDING)
     spread, scores = np.maximum(spread[:latent_dim], noise), left @ axes[:latent_dim].T
