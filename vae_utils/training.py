@@ -294,7 +294,7 @@ def load_or_train(
     _require_no_labels(images)
     image_shape, fingerprint = _shape_and_fingerprint(images)
     network = (architecture, latent_dim, image_shape, likelihood, beta, seed)
-    key = _key(fingerprint, network, epochs)
+    key = cache_key(fingerprint, network, epochs)
     folder = cache.directory()
     backup_dir = folder / f"unfinished-{key}"
 
@@ -331,7 +331,7 @@ def _shape_and_fingerprint(images):
     return images.shape[1:], (hashlib.sha256(images).hexdigest(), images.dtype.str)
 
 
-def _key(*settings):
+def cache_key(*settings):
     """Return a short digest of the settings, the recipe and the code that uses them."""
     digest = hashlib.sha256(repr((keras.__version__, settings)).encode())
     for source in (losses.__file__, models.__file__, replicas.__file__, __file__):
