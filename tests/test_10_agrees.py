@@ -7,7 +7,14 @@ import pytest
 from vae_utils import evaluation, models
 from vae_utils.beyond import importance
 
-CELLS = ("imports", "estimate-by-hand", "vae-log-weights", "class-by-hand")
+CELLS = (
+    "imports",
+    "estimate-by-hand",
+    "estimate-by-hand-2",
+    "vae-log-weights",
+    "class-by-hand",
+    "class-by-hand-2",
+)
 
 
 @pytest.fixture(scope="module")
