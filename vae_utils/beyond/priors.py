@@ -63,7 +63,7 @@ class Mixture(layers.Layer):
         roots = ops.convert_to_numpy(self.roots())[part]
         noise = rng.standard_normal((count, self.latent_dim, 1))
         spread = np.linalg.solve(roots.transpose(0, 2, 1), noise)[..., 0]
-        return ops.convert_to_numpy(self.means.value)[part] + spread
+        return ops.convert_to_numpy(ops.take(self.means, part, axis=0)) + spread
 
 
 class VampPrior(layers.Layer):
