@@ -91,9 +91,13 @@ run()
 """
 
 
+# A shell's background job, with all that it starts, ignores Ctrl-C.
+HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def start(code, folder):
     return subprocess.Popen(
-        [sys.executable, "-c", TRAINING + code, str(folder)],
+        [sys.executable, "-c", HEED_CTRL_C + TRAINING + code, str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
