@@ -80,8 +80,9 @@ def measure_stream(path, way, headroom=HEADROOM):
 
     disk = np.load(path, mmap_mode="r")
     vae = dense_vae(2, 384)
-    for small in (training.batches(disk[:2000]), folder.stream(disk[:2000])):
-        training.prepare(vae, small, 1)
+    in_memory, streamed = training.batches(disk[:2000]), folder.stream(disk[:2000])
+    training.prepare(vae, in_memory, 2)
+    for small in (in_memory, streamed):
         vae.fit(small, shuffle=False, verbose=0)
     in_use = int(re.search(r"VmData:\s+(\d+)", Path("/proc/self/status").read_text())[1])
     cap = in_use * 1024 + int(headroom)

@@ -147,14 +147,22 @@ def browser():
         browser.close()
 
 
+ON_JAX = os.environ.get("KERAS_BACKEND") == "jax"
+
+# For tests in which NumPy copies Keras's own variables.
+variables_are_copied = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword"
+)
+
+
 def only_with_tensorflow(reason):
     """Return the mark of a test that Keras's other backends cannot pass, for a reason."""
-    return pytest.mark.skipif(os.environ.get("KERAS_BACKEND") == "jax", reason=reason)
+    return pytest.mark.skipif(ON_JAX, reason=reason)
 
 
 def gradients(function, *arrays):
     """Return the gradients of the sum of a function's values, by Keras's backend, as arrays."""
-    if os.environ.get("KERAS_BACKEND") == "jax":
+    if ON_JAX:
         import jax
 
         gradient = jax.grad(lambda *inputs: function(*inputs).sum(), tuple(range(len(arrays))))

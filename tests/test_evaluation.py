@@ -6,16 +6,13 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import only_with_tensorflow
+from conftest import ON_JAX, only_with_tensorflow, variables_are_copied
 from scipy import linalg, special, stats
 from sklearn.decomposition import PCA
 
 from vae_utils import evaluation, models
 
-pytestmark = [
-    # Keras's own variables, when NumPy copies them.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
-]
+pytestmark = variables_are_copied
 
 N, SIZE, PIXELS = 300, (4, 4, 1), 16
 
@@ -256,7 +253,8 @@ def test_the_numbers_do_not_depend_on_how_much_fits_in_memory(
     bound = evaluation.log_likelihood(bernoulli, binary, num_samples)
     np.testing.assert_allclose(bound, expected, rtol=1e-5)
     terms = evaluation.elbo_terms(bernoulli, binary)
-    np.testing.assert_allclose(terms, expected_terms, rtol=1e-5, atol=1e-6)
+    rounding = 1e-6 if ON_JAX else 0  # of a KL near 0
+    np.testing.assert_allclose(terms, expected_terms, rtol=1e-5, atol=rounding)
 
 
 @pytest.mark.parametrize("num_samples", [1, 5, 33])

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import skip_unless_required
+from conftest import skip_unless_required, variables_are_copied
 
 from vae_utils import data, training
 from vae_utils.page import explorer
@@ -300,7 +300,7 @@ def test_the_words_say_what_is_seen(page):
 
 
 # Where the model is not in the cache it is trained here, and Keras lets NumPy copy its variables.
-@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
+@variables_are_copied
 def test_the_page_shows_the_pixels_that_keras_computes(page):
     """The model is the one that the build trained or found, with the digits that it found."""
     digits = data.load_digits()

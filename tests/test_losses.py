@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import gradients, only_with_tensorflow
+from conftest import ON_JAX, gradients, only_with_tensorflow
 from scipy import integrate, special, stats
 
 from vae_utils import losses
@@ -15,7 +15,7 @@ POSTERIORS = [(0.0, 0.0), (1.5, 0.0), (0.0, -4.0), (-0.7, 1.2), (3.0, -9.0), (0.
 @pytest.fixture(scope="module", autouse=True)
 def _float64():
     """Let JAX compute in float64, as NumPy, SciPy and TensorFlow do for arrays of float64."""
-    if keras.backend.backend() != "jax":
+    if not ON_JAX:
         yield
         return
     import jax

@@ -12,15 +12,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import gradients, only_with_tensorflow
+from conftest import ON_JAX, gradients, only_with_tensorflow, variables_are_copied
 from scipy import special, stats
 
 from vae_utils import data, evaluation, losses, models
 
-pytestmark = [
-    # Keras's own variables, when NumPy copies them.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
-]
+pytestmark = variables_are_copied
 
 ARCHITECTURES = ("conv", "dense", "linear")
 SIZE = (8, 8, 1)
@@ -909,7 +906,8 @@ def test_a_gaussian_model_takes_any_finite_pixels(x):
 
 @pytest.mark.parametrize("what", ["no channel", "another size", "colours"])
 def test_images_of_a_wrong_shape_in_a_stream_are_an_error(x, what):
-    message = r"must have the shape \(n, 8, 8, 1\)\. Received: shape \((None|16), "
+    rows = 16 if ON_JAX else None  # JAX knows every shape
+    message = rf"must have the shape \(n, 8, 8, 1\)\. Received: shape \({rows}, "
     with pytest.raises(ValueError, match=message):
         fit(compiled("linear"), stream(BAD_IMAGES[what][0](x)))
 
@@ -939,9 +937,12 @@ def test_dropout_is_at_work_in_fit_and_at_rest_in_evaluate(x):
     vae = models.VAE(encoder, decoder, seed=0)
     vae.compile(keras.optimizers.SGD(0.0))
     trained, tested = fit(vae, x), evaluate(vae, x)
-    assert trained["reconstruction"][0] == pytest.approx(64 * np.log(2), rel=2e-6)
+    assert trained["reconstruction"][0] == pytest.approx(
+        64 * np.log(2), rel=2e-6 if ON_JAX else 1e-6
+    )
     assert trained["kl"][0] == pytest.approx(0, abs=1e-6)
-    assert tested["reconstruction"] != pytest.approx(64 * np.log(2), rel=1e-3)
+    apart = 1e-3 if ON_JAX else 1e-2  # JAX draws other weights
+    assert tested["reconstruction"] != pytest.approx(64 * np.log(2), rel=apart)
     assert tested["kl"] > 0.01
 
 

@@ -10,14 +10,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import variables_are_copied
 
 from vae_utils import data, losses, models, replicas, training
 
-pytestmark = [
-    pytest.mark.usefixtures("own_folders"),
-    # Keras's own variables, when NumPy copies them.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
-]
+pytestmark = [pytest.mark.usefixtures("own_folders"), variables_are_copied]
 
 
 @pytest.fixture

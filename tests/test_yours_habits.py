@@ -13,13 +13,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from conftest import variables_are_copied
 
 from vae_utils import losses, models, training
 
-pytestmark = [
-    pytest.mark.usefixtures("own_folders"),
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
-]
+pytestmark = [pytest.mark.usefixtures("own_folders"), variables_are_copied]
 
 STEPS = 4  # an epoch: 40 images, 10 at a time
 TRAINING = """
@@ -91,9 +89,13 @@ run()
 """
 
 
+# A shell's background job, with all that it starts, ignores Ctrl-C.
+HEED_CTRL_C = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+
+
 def start(code, folder):
     return subprocess.Popen(
-        [sys.executable, "-c", TRAINING + code, str(folder)],
+        [sys.executable, "-c", HEED_CTRL_C + TRAINING + code, str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

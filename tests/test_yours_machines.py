@@ -14,15 +14,12 @@ import nbformat
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT
+from conftest import ROOT, variables_are_copied
 
 from vae_utils import models
 from vae_utils.yours import cluster
 
-pytestmark = [
-    # Keras's own variables, when NumPy copies them.
-    pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword"),
-]
+pytestmark = variables_are_copied
 
 SHAPE, STEPS, EPOCHS = (4, 4, 1), 3, 4
 
