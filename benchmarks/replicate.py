@@ -65,8 +65,9 @@ def digest(notebook):
     """Return a digest of all code that the numbers of the notebook depend on."""
     code = [(cell.source, cell.metadata.get("verdict")) for cell in code_cells(notebook)]
     result = hashlib.sha256(repr(code).encode())
-    for path in sorted((ROOT / "vae_utils").glob("*.py")):
-        result.update(path.read_bytes())
+    for folder in ("vae_utils", "vae_utils/beyond"):
+        for path in sorted((ROOT / folder).glob("*.py")):
+            result.update(path.read_bytes())
     return result.hexdigest()[:16]
 
 
