@@ -1,0 +1,66 @@
+"""What each idea bought: the results of all pages of Part IV, five seeds, on both data sets.
+
+Usage: python benchmarks/ideas.py [--seeds 5]
+
+Run it after `make replicate`, with the same cache: the pages have left their results there. It adds
+the VAE alone, with a plane and with twice and four times its epochs, which no page has the time
+for, and writes all ideas that every seed has to `ideas.json`. The last page of the part draws them.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from vae_utils import data, evaluation
+from vae_utils.beyond import scale
+from vae_utils.checks import require
+
+SEED_STEP = 100  # as in `replicate.py`
+SAMPLES = 64
+ALONE = {"VAE, 2-D": (2, 1), "VAE, twice": (16, 2), "VAE, four times": (16, 4)}
+RESULTS = Path(__file__).with_suffix(".json")
+
+
+def train_alone(digits, seed):
+    """Record the VAE alone: latent dimensions, and how often the usual number of epochs."""
+    for idea, (latent_dim, times) in ALONE.items():
+        epochs = times * scale.EPOCHS
+        vae, seconds = scale.load_or_train(digits, latent_dim, epochs=epochs, seed=seed)
+        nats = -evaluation.log_likelihood(vae, scale.test_images(digits), SAMPLES)
+        scale.record(digits, idea, nats, f"K = {SAMPLES}", seconds, seed=seed)
+
+
+def over_seeds(digits, seeds):
+    """Return for each idea that every seed has its bound, and nats and seconds of the seeds."""
+    runs = [{result.idea: result for result in scale.results(digits, seed)} for seed in seeds]
+    shared = [idea for idea in runs[0] if all(idea in run for run in runs)]
+    return {
+        idea: {
+            "bound": runs[0][idea].bound,
+            "nats": [round(run[idea].mean, 3) for run in runs],
+            "seconds": [round(run[idea].seconds, 1) for run in runs],
+        }
+        for idea in sorted(shared, key=lambda idea: -np.mean([run[idea].mean for run in runs]))
+    }
+
+
+def main(seeds, results):
+    require(seeds > 0, "There must be at least one seed.", f"{seeds=}")
+    seeds = [SEED_STEP * number for number in range(seeds)]
+    table = {}
+    for source in ("mnist", "bundled"):
+        digits = data.load_digits(source)
+        for seed in tqdm(seeds, digits.name):
+            train_alone(digits, seed)
+        table[digits.name] = over_seeds(digits, seeds)
+    results.write_text(json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=5, help="how many")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="the file of the table")
+    main(**vars(parser.parse_args()))
