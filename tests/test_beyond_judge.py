@@ -1,6 +1,7 @@
 """The judge's distance against SciPy's matrix root, and on images that are real, few or noise."""
 
 import numpy as np
+import pytest
 from scipy import linalg
 
 from vae_utils.beyond import judge
@@ -24,3 +25,9 @@ def test_real_images_are_nearer_than_images_of_one_digit_and_these_than_noise(bu
     near, middle, far = map(of_digits.distance, (real, ones, noise))
     assert 0 < near < 0.5 * middle
     assert near < 0.5 * far
+
+
+@pytest.mark.parametrize("features", [np.zeros((1, 3)), np.zeros(3), np.full((4, 3), np.nan)])
+def test_features_without_a_covariance_are_refused(features):
+    with pytest.raises(ValueError, match="Received: shape"):
+        judge.frechet(features, np.eye(3))

@@ -125,6 +125,12 @@ def test_the_bound_is_the_evaluations_for_the_normal_prior_and_exact_with_many_s
     (lambda: priors.Mixture(0, 2), "components=0"),
     (lambda: priors.Mixture(2, 1.5), "latent_dim=1.5"),
     (lambda: priors.Flow(2, 1), "latent_dim=1"),
+    (lambda: priors.Flow(0, 2), "couplings=0"),
+    (lambda: priors.VampPrior(None, np.zeros((0, 4, 4, 1))), r"shape \(0, 4, 4, 1\)"),
+    (lambda: priors.VampPrior(None, np.full((2, 4, 4, 1), 255, "uint8")), "uint8"),
+    (lambda: priors.VampPrior(None, np.full((2, 4, 4, 1), np.nan)), "float64"),
+    (lambda: priors.log_weights(None, np.zeros((1, 4, 4, 1)), 0), "num_samples=0"),
+    (lambda: priors.log_weights(None, np.zeros((0, 4, 4, 1))), r"shape \(0, 4, 4, 1\)"),
 ])  # fmt: skip
 def test_what_cannot_be_a_prior_is_refused(make, message):
     with pytest.raises(ValueError, match=message):

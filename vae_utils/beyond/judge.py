@@ -8,6 +8,8 @@ import numpy as np
 from keras import layers, ops
 from scipy import linalg
 
+from vae_utils.checks import require
+
 IMAGES, EPOCHS = 16_000, 5
 REFERENCE = 1_500
 
@@ -23,6 +25,10 @@ def frechet(first, second):
     Returns:
         A float, 0 for equal means and covariances.
     """
+    for features in (first, second):
+        valid = np.ndim(features) == 2 and len(features) > 1 and np.isfinite(features).all()
+        wanted = "A covariance takes two rows of finite features or more, (n, features)."
+        require(valid, wanted, f"shape {np.shape(features)}")
     m1, m2 = first.mean(axis=0), second.mean(axis=0)
     s1, s2 = np.cov(first, rowvar=False), np.cov(second, rowvar=False)
     roots = np.sqrt(np.clip(linalg.eigvals(s1 @ s2).real, 0, None))

@@ -80,6 +80,10 @@ class VampPrior(layers.Layer):
     def __init__(self, encoder, images, **kwargs):
         super().__init__(**kwargs)
         self.encode = lambda x: encoder(x)  # a layer would be tracked, a function is not
+        images = np.asarray(images)
+        valid = images.ndim == 4 and len(images) and np.all((images > -0.01) & (images < 1.01))
+        wanted = "images must be some pixels in [0, 1], (components, height, width, channels)."
+        require(valid, wanted, f"shape {images.shape}, {images.dtype}")
         ink = np.clip(images, 0.01, 0.99)
         start = keras.initializers.Constant(np.log(ink / (1 - ink)))
         self.logits = self.add_weight((len(ink),), "zeros", name="logits")
@@ -120,6 +124,8 @@ class Flow(layers.Layer):
 
     def __init__(self, couplings, latent_dim, width=64, **kwargs):
         super().__init__(**kwargs)
+        wanted = "couplings must be a positive integer."
+        require(is_positive_integer(couplings), wanted, f"{couplings=}")
         valid = is_positive_integer(latent_dim) and latent_dim > 1
         require(valid, "latent_dim must be an integer above 1.", f"{latent_dim=}")
         self.latent_dim = latent_dim
@@ -204,6 +210,9 @@ def log_weights(vae, x, num_samples=64, seed=0):
         `(z, rest)`, NumPy float32: z of shape `(n, K, latent_dim)`, and
         log p(x|z) − log q(z|x) in nats, shape `(n, K)`.
     """
+    wanted = "num_samples must be a positive integer."
+    require(is_positive_integer(num_samples), wanted, f"{num_samples=}")
+    require(len(x), "x must hold at least one image.", f"shape {np.shape(x)}")
     mean, log_var = (values[:, None] for values in vae.encode(x))
     shape = (len(x), num_samples, vae.latent_dim)
     z = mean + np.exp(0.5 * log_var) * np.random.default_rng(seed).standard_normal(shape, "float32")
