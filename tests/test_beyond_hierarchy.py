@@ -9,6 +9,10 @@ from scipy import integrate, stats
 from vae_utils import data, evaluation, models
 from vae_utils.beyond import hierarchy, scale
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:__array__ implementation doesn't accept a copy keyword"  # NumPy 2 on TensorFlow
+)
+
 # z_3 ~ N(0, I), each below A times it plus noise, the image A times z_1 plus noise.
 FACTOR, NOISE, SIZE = 1.5, 0.7, 4
 

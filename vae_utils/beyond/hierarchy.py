@@ -271,28 +271,26 @@ def _gaussian(inputs, width, outputs):
     return keras.Model(z, _heads(z, width, outputs, 1))
 
 
-def load_or_train(digits, *settings, steps=STEPS, seed=0, **kwargs):
+def load_or_train(digits, *arguments, steps=STEPS, seed=0, **kwargs):
     """Return a hierarchy, its KL annealed in the first half: cached, or trained now and cached.
 
     Args:
         digits: a `data.Digits`.
-        settings, kwargs: as `build`.
+        arguments, kwargs: as `build`.
         steps: of gradient, with 200 images each.
         seed: as `scale.load_or_train`.
 
     Returns:
         `(vae, seconds)`: a trained `HierarchicalVAE`, and how long its training took.
     """
-    code = Path(__file__).read_text(encoding="utf-8")
-    key = training.cache_key(
-        digits.fingerprint, settings, steps, seed, sorted(kwargs.items()), code
-    )
+    settings = (*arguments, steps, seed, *sorted(kwargs.items()))
+    key = training.cache_key(digits.fingerprint, settings, Path(__file__).read_bytes())
 
     def make():
         keras.utils.set_random_seed(seed)
         images = scale.batches(digits, seed=seed).repeat().take(steps)
         images = images.apply(tf.data.experimental.assert_cardinality(steps))
-        vae = build(*settings, seed=seed, annealing=steps // 2, **kwargs)
+        vae = build(*arguments, seed=seed, annealing=steps // 2, **kwargs)
         start = time.perf_counter()
         training.train(vae, images, epochs=1)
         return vae, time.perf_counter() - start
