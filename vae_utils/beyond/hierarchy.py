@@ -20,7 +20,7 @@ from vae_utils.beyond.priors import log_normal
 from vae_utils.checks import is_positive_integer, require
 
 LATENT_DIMS = (32, 8)  # from the image upwards
-WIDTH, STEPS = 128, 1_400
+WIDTH, STEPS = 128, 1_000
 LARGEST_LOG_VAR = 5.0
 STANDARD_NORMAL = (0.0, 0.0)
 
