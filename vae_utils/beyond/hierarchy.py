@@ -28,15 +28,9 @@ Layer = namedtuple("Layer", "z posterior prior")  # both of them (mean, log_var)
 
 
 def product(first, second):
-    """Return the Gaussian that the product of two Gaussian densities is proportional to.
+    """Return the Gaussian that the product of two is proportional to, each `(mean, log_var)`.
 
-    Precisions add, and weigh the means: Sønderby et al. (2016), equations 19 and 20.
-
-    Args:
-        first, second: `(mean, log_var)`; all four tensors broadcast.
-
-    Returns:
-        `(mean, log_var)`.
+    Precisions add, and weigh the means: Sønderby et al. (2016), section 2.
     """
     (m1, v1), (m2, v2) = first, second
     log_var = -ops.logaddexp(-v1, -v2)
@@ -64,12 +58,11 @@ class HierarchicalVAE(models.VAE):
     multiplied with its layer's prior, p(z_1|z_2) for the z_2 drawn (Sønderby et al. 2016, who
     leave out the product in the top layer).
 
-    `fit` logs the rate of each layer as `kl_1`, … and their sum as `kl`. `predict` returns a
-    dictionary with `logits`, and `kl` of shape `(n, L)`. The functions of `evaluation` are for one
-    layer: use `log_likelihood` of this module.
+    `fit` logs the rate of each layer as `kl_1`, …, their sum as `kl`; `predict` returns `logits`
+    and `kl`, `(n, L)`. `evaluation` is for one layer: use `log_likelihood` of this module.
 
     Args:
-        encoder, decoder, likelihood, seed: as `models.VAE`, for z_1 and the image.
+        encoder, decoder, kwargs: as `models.VAE`, for z_1 and the image.
         ups: L − 1 networks to `[mean, log_var]` of z_2, …, z_L; bottom-up from the z below, in a
             ladder from mean and log-variance of the message below, side by side.
         downs: L − 1 networks from z_2, …, z_L to `[mean, log_var]` of the z below.
@@ -162,10 +155,7 @@ class HierarchicalVAE(models.VAE):
         return self.mean_over_batch(nll, nll + self.beta * kl)
 
     def to_noise(self, x, seed=0):
-        """Return what each layer adds to its prior for images: a list of `(n, dimensions)`.
-
-        (z − mean) / σ with the layer's prior, for a z drawn from the posterior.
-        """
+        """Return (z − mean) / σ of each layer's prior, z ~ q: a list of `(n, dimensions)`."""
         found = self.infer(self.encode(x), models.Sampling(seed))
         noise = [(z - mean) * ops.exp(-0.5 * log_var) for z, _, (mean, log_var) in found]
         return [ops.convert_to_numpy(part) for part in noise]
@@ -182,8 +172,7 @@ class HierarchicalVAE(models.VAE):
         """Draw images from the model, with the noise of some layers kept.
 
         Args:
-            count: how many.
-            seed: integer from which the noise follows.
+            count, seed: how many, and the integer from which the noise follows.
             keep: dictionary from a layer's number, 1 at the bottom, to its noise, which broadcasts
                 to `(count, dimensions)`.
 
@@ -198,24 +187,15 @@ class HierarchicalVAE(models.VAE):
         return self.from_noise(noise)
 
     def get_config(self):
-        names = ("ups", "downs", "ladder", "annealing", "free_nats")
-        own = {name: getattr(self, name) for name in names}
-        own |= {name: list(own[name]) for name in names[:2]}
+        own = {name: getattr(self, name) for name in ("ladder", "annealing", "free_nats")}
+        own |= {"ups": list(self.ups), "downs": list(self.downs)}
         return {**super().get_config(), **keras.saving.serialize_keras_object(own)}
 
 
 def log_likelihood(vae, x, num_samples=64, seed=0):
     """Return the importance-weighted bound on log p(x), with one draw of all layers a sample.
 
-    Args:
-        vae: a `HierarchicalVAE`.
-        x, num_samples, seed: as `evaluation.log_likelihood`.
-
-    Returns:
-        Nats per image, NumPy float64, shape `(n,)`.
-
-    Raises:
-        ValueError: as `evaluation.log_likelihood`.
+    Args, returns, errors: as `evaluation.log_likelihood`, for a `HierarchicalVAE`.
     """
     valid = is_positive_integer(num_samples)
     require(valid, "num_samples must be a positive integer.", f"{num_samples=}")
@@ -275,10 +255,9 @@ def load_or_train(digits, *arguments, steps=STEPS, seed=0, **kwargs):
     """Return a hierarchy, its KL annealed in the first half: cached, or trained now and cached.
 
     Args:
-        digits: a `data.Digits`.
+        digits, seed: as `scale.load_or_train`.
         arguments, kwargs: as `build`.
         steps: of gradient, with 200 images each.
-        seed: as `scale.load_or_train`.
 
     Returns:
         `(vae, seconds)`: a trained `HierarchicalVAE`, and how long its training took.
