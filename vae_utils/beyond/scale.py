@@ -91,19 +91,21 @@ def load_or_train(digits, latent_dim=LATENT_DIM, *, epochs=EPOCHS, seed=0):
         training.train(vae, batches(digits, seed=seed), epochs)
         return vae, time.perf_counter() - start
 
-    trained = cache.load_or_make(path, load=_load, make=make, save=_save)
+    trained = cache.load_or_make(path, load=load, make=make, save=save)
     keras.utils.set_random_seed(seed)
     return trained
 
 
-def _save(trained, path):
+def save(trained, path):
+    """Write `(vae, seconds)` as one file."""
     vae, seconds = trained
     vae.save(path)
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(SECONDS, str(seconds))
 
 
-def _load(path):
+def load(path):
+    """Read what `save` wrote."""
     with zipfile.ZipFile(path) as file:
         return keras.models.load_model(path), float(file.read(SECONDS))
 
