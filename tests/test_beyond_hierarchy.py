@@ -147,6 +147,18 @@ def test_the_noise_of_images_is_standard_normal_and_gives_them_back(ladder):
     assert residual.var() == pytest.approx(NOISE, rel=0.03)
 
 
+@KINDS
+def test_the_noise_of_three_unlike_layers_leads_back_to_the_same_image(ladder):
+    keras.utils.set_random_seed(0)
+    vae = hierarchy.build((5, 4, 3), ladder, width=8)
+    x = np.random.default_rng(0).integers(0, 2, (6, 28, 28, 1)).astype("float32")
+    bottom = vae.infer(vae.encode(x), models.Sampling(1))[0].z
+    images = vae.from_noise(vae.to_noise(x, seed=1))
+    np.testing.assert_allclose(images, vae.decode_mean(bottom), rtol=1e-4, atol=1e-5)
+    kept = vae.sample(6, seed=2, keep=dict(enumerate(vae.to_noise(x, seed=1), 1)))
+    np.testing.assert_allclose(kept, images, rtol=1e-4, atol=1e-5)
+
+
 def test_annealing_and_free_nats_weigh_the_rate_in_training_only():
     vae, x, _ = exact(2, ladder=True)
     vae.annealing, vae.free_nats = 10, 50.0  # far above both rates
