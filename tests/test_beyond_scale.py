@@ -63,6 +63,15 @@ def test_what_is_recorded_comes_back_in_order_and_a_second_replaces_the_first(
     assert [result.seconds for result in scale.results(digits, seed=100)] == [1]
 
 
+def test_ideas_of_like_names_are_kept_apart(digits, tmp_path, monkeypatch):
+    monkeypatch.setenv("VAE_UTILS_CACHE", str(tmp_path))
+    nats = np.ones(len(scale.test_images(digits)))
+    names = {"flow/mixture", "flow-mixture", "flow mixture", "Fluss, größer"}
+    for name in names:
+        scale.record(digits, name, nats, "exact", 1)
+    assert {result.idea for result in scale.results(digits)} == names
+
+
 @pytest.mark.parametrize("nats", [[1.0, 2.0], 90.0, "nan"])
 def test_a_result_needs_a_finite_number_for_each_image(digits, tmp_path, monkeypatch, nats):
     monkeypatch.setenv("VAE_UTILS_CACHE", str(tmp_path))

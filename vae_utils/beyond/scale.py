@@ -3,6 +3,7 @@
 from vae_utils import quiet  # noqa: F401, before Keras
 
 # isort: split
+import hashlib
 import time
 import zipfile
 from dataclasses import dataclass
@@ -158,7 +159,8 @@ def record(digits, idea, nats, bound, seconds, seed=0):
     count = min(TEST_IMAGES, len(digits.test_levels))
     require(nats.shape == (count,) and np.isfinite(nats).all(), wanted, f"shape {nats.shape}")
     result = Result(idea, nats, bound, float(seconds))
-    path = _folder(digits, seed) / f"{idea.replace(' ', '-').replace('/', '-')}.npz"
+    name = hashlib.sha256(idea.encode()).hexdigest()[:16]  # any idea is a valid file name
+    path = _folder(digits, seed) / f"{name}.npz"
     cache.write_atomically(path, lambda target: _write(result, target))
     return result
 
