@@ -8,7 +8,7 @@ objectives and all seeds, learn at once, as one batch of networks. Each finished
 `burda.json`, so that a run which was interrupted goes on; a line says how far it is.
 
 Needs JAX (pip install -e '.[jax]'), which takes a GPU where it finds one. On two cores the row of
-K = 1 with one layer and one seed takes about a quarter of an hour, K = 50 days.
+K = 1 with one layer and one seed takes 20 to 30 minutes, K = 50 days.
 """
 
 import argparse

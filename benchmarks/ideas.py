@@ -3,8 +3,8 @@
 Usage: python benchmarks/ideas.py [--seeds 5]
 
 Run it after `make replicate`, with the same cache: the pages have left their results there. It adds
-the VAE alone, with a plane and with twice its epochs, which no page has the time
-for, and writes all ideas that every seed has to `ideas.json`. The last page of the part draws them.
+the VAE alone, with a plane and with twice its epochs, which no page has the time for, and writes
+all ideas that every seed has to `ideas.json`. The last page of the part draws them.
 """
 
 import argparse
@@ -12,13 +12,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+from replicate import SEED_STEP
 from tqdm import tqdm
 
 from vae_utils import data, evaluation
 from vae_utils.beyond import scale
 from vae_utils.checks import require
 
-SEED_STEP = 100  # as in `replicate.py`
 SAMPLES = 64
 ALONE = {"VAE, 2-D": (2, 1), "VAE, twice": (16, 2)}
 RESULTS = Path(__file__).with_suffix(".json")

@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 
 from vae_utils import evaluation, models
-from vae_utils.beyond import importance
+from vae_utils.beyond import importance, scale
 
 CELLS = (
     "imports",
     "estimate-by-hand",
     "estimate-by-hand-2",
     "vae-log-weights",
+    "vae-curves-2",
     "class-by-hand",
     "class-by-hand-2",
 )
@@ -47,3 +48,8 @@ def test_the_bound_is_that_of_the_class(chapter, vae):
     )
     averaged = chapter["AveragedVAE"](vae.encoder, vae.decoder, samples=4)
     np.testing.assert_allclose(averaged.bound(log_weights), log_weights.mean(1), rtol=1e-6)
+
+
+def test_the_error_of_a_mean_is_that_of_the_scale(chapter):
+    values = np.random.default_rng(0).normal(90, 5, 50)
+    assert chapter["mean_and_error"](values) == scale.mean_and_error(values)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import sem
 
 from vae_utils import data
 from vae_utils.beyond import scale
@@ -43,6 +44,19 @@ def test_an_image_is_drawn_anew_in_each_epoch_and_seen_once_in_each(digits):
     error = np.sqrt(np.sum(few / 255 * (1 - few / 255)))
     assert abs(first.sum() - ink) < 5 * error
     assert abs(second.sum() - ink) < 5 * error
+
+
+def test_a_number_of_steps_goes_through_the_images_again(digits):
+    once = scale.batches(digits, 5_000, seed=0)
+    more = scale.batches(digits, 5_000, seed=0, steps=len(once) + 2)
+    sizes = [len(batch) for batch in more]
+    assert len(more) == len(sizes) == len(once) + 2
+    assert sizes == ([len(batch) for batch in once] * 2)[: len(sizes)]
+
+
+def test_the_error_of_a_mean_is_scipy_s():
+    values = np.random.default_rng(0).normal(90, 5, 40)
+    assert scale.mean_and_error(values) == pytest.approx((np.mean(values), sem(values)))
 
 
 def test_what_is_recorded_comes_back_in_order_and_a_second_replaces_the_first(

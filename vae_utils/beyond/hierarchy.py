@@ -3,18 +3,16 @@
 from vae_utils import quiet  # noqa: F401, before Keras
 
 # isort: split
-import time
 from collections import namedtuple
 from itertools import pairwise
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 from scipy.special import logsumexp
 
-from vae_utils import cache, data, models, training
+from vae_utils import data, models, training
 from vae_utils.beyond import scale
 from vae_utils.beyond.priors import log_normal
 from vae_utils.checks import is_positive_integer, require
@@ -265,16 +263,8 @@ def load_or_train(digits, *arguments, steps=STEPS, seed=0, **kwargs):
     settings = (*arguments, steps, seed, *sorted(kwargs.items()))
     key = training.cache_key(digits.fingerprint, settings, Path(__file__).read_bytes())
 
-    def make():
-        keras.utils.set_random_seed(seed)
-        images = scale.batches(digits, seed=seed).repeat().take(steps)
-        images = images.apply(tf.data.experimental.assert_cardinality(steps))
+    def start():
         vae = build(*arguments, seed=seed, annealing=steps // 2, **kwargs)
-        start = time.perf_counter()
-        training.train(vae, images, epochs=1)
-        return vae, time.perf_counter() - start
+        return vae, scale.batches(digits, seed=seed, steps=steps)
 
-    path = cache.directory() / f"hierarchy-{key}.keras"
-    trained = cache.load_or_make(path, load=scale.load, make=make, save=scale.save)
-    keras.utils.set_random_seed(seed)
-    return trained
+    return scale.train_once(f"hierarchy-{key}", start, 1, seed)

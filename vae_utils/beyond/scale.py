@@ -53,12 +53,13 @@ def validation_images(digits):
     return binarize(digits.validation_levels[:TEST_IMAGES], VALIDATION_SEED)
 
 
-def batches(digits, batch_size=training.BATCH_SIZE, seed=None):
+def batches(digits, batch_size=training.BATCH_SIZE, seed=None, steps=None):
     """Return `training.batches` of the training images, binarized anew each time they are seen.
 
     Args:
         digits: a `data.Digits`.
         batch_size, seed: as `training.batches`.
+        steps: how many batches, beginning again where the images end; None for each image once.
 
     Returns:
         A `tf.data.Dataset` of float32 batches of zeros and ones.
@@ -67,7 +68,10 @@ def batches(digits, batch_size=training.BATCH_SIZE, seed=None):
     def draw(grey):
         return tf.cast(tf.random.uniform(tf.shape(grey), seed=seed) < grey, "float32")
 
-    return training.batches(digits.train_levels, batch_size, seed).map(draw)
+    once = training.batches(digits.train_levels, batch_size, seed).map(draw)
+    if steps is None:
+        return once
+    return once.repeat().take(steps).apply(tf.data.experimental.assert_cardinality(steps))
 
 
 def load_or_train(digits, latent_dim=LATENT_DIM, *, epochs=EPOCHS, seed=0):
@@ -83,21 +87,41 @@ def load_or_train(digits, latent_dim=LATENT_DIM, *, epochs=EPOCHS, seed=0):
         `(vae, seconds)`: a trained `models.VAE`, and how long its training took.
     """
     key = training.cache_key(digits.fingerprint, "binarized", latent_dim, epochs, seed)
-    path = cache.directory() / f"scale-{latent_dim}d-{key}.keras"
+
+    def start():
+        return models.build_vae("dense", latent_dim, seed=seed), batches(digits, seed=seed)
+
+    return train_once(f"scale-{latent_dim}d-{key}", start, epochs, seed)
+
+
+def train_once(name, start, epochs, seed):
+    """Return a model from the cache, or build it, train it now and cache it, with its seconds.
+
+    Args:
+        name: of its file in the cache; another for each setting.
+        start: function that returns the untrained model and its images, as `training.train`
+            takes them; called once the seed is set.
+        epochs: as `training.train`.
+        seed: integer from which weights and training follow; set again when the model is there.
+
+    Returns:
+        `(vae, seconds)`: the trained model, and how long its training took.
+    """
 
     def make():
         keras.utils.set_random_seed(seed)
-        vae = models.build_vae("dense", latent_dim, seed=seed)
-        start = time.perf_counter()
-        training.train(vae, batches(digits, seed=seed), epochs)
-        return vae, time.perf_counter() - start
+        vae, images = start()
+        begun = time.perf_counter()
+        training.train(vae, images, epochs)
+        return vae, time.perf_counter() - begun
 
-    trained = cache.load_or_make(path, load=load, make=make, save=save)
+    path = cache.directory() / f"{name}.keras"
+    trained = cache.load_or_make(path, load=_load, make=make, save=_save)
     keras.utils.set_random_seed(seed)
     return trained
 
 
-def save(trained, path):
+def _save(trained, path):
     """Write `(vae, seconds)` as one file."""
     vae, seconds = trained
     vae.save(path)
@@ -105,10 +129,21 @@ def save(trained, path):
         file.writestr(SECONDS, str(seconds))
 
 
-def load(path):
+def _load(path):
     """Read what `save` wrote."""
     with zipfile.ZipFile(path) as file:
         return keras.models.load_model(path), float(file.read(SECONDS))
+
+
+def mean_and_error(values):
+    """Return the mean of a number of each image, and its standard error.
+
+    Of two models on the same images, take the difference image by image first.
+
+    Args:
+        values: shape `(n,)`, at least two.
+    """
+    return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
 
 
 @dataclass(frozen=True)
@@ -129,12 +164,12 @@ class Result:
 
     @property
     def mean(self):
-        return float(np.mean(self.nats))
+        return float(mean_and_error(self.nats)[0])
 
     @property
     def error(self):
         """The standard error of the mean: other test images would move it by about as much."""
-        return float(np.std(self.nats, ddof=1) / np.sqrt(len(self.nats)))
+        return float(mean_and_error(self.nats)[1])
 
 
 def record(digits, idea, nats, bound, seconds, seed=0):
