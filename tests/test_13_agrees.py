@@ -8,7 +8,16 @@ from keras import ops
 from vae_utils.beyond import diffusion
 
 CHAPTER = "13_diffusion"
-LEARNED = ("alpha-sigma", "cost", "bound", "network", "diffusion", "schedules", "denoise")
+LEARNED = (
+    "alpha-sigma",
+    "cost",
+    "bound",
+    "network",
+    "diffusion",
+    "schedules",
+    "schedules-b",
+    "denoise",
+)
 
 
 @pytest.fixture(scope="module")
