@@ -30,7 +30,7 @@ class Codec:
     Each dimension of z is one of `bins` intervals to which the prior N(0, 1) gives equal mass; the
     decoder sees the interval's median. To push an image: pop z with q(z|x), push x with p(x|z),
     push z with p(z). The stack grows by −log p(x|z) − log p(z) + log q(z|x) in bits, on average
-    the negative ELBO: Townsend et al. (2019), section 2.3; the intervals are those of appendix B.
+    the negative ELBO: Townsend et al. (2019), whose intervals these are.
 
     Whoever pops has to compute the very numbers that were computed for the push, bit for bit.
 
