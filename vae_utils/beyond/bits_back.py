@@ -11,8 +11,9 @@ import zlib
 
 import constriction
 import numpy as np
+import tensorflow as tf
 from PIL import Image
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, ndtr, ndtri
 
 from vae_utils.checks import is_positive_integer, require
 
@@ -93,12 +94,15 @@ def of_vae(vae, bins=BINS):
     """
     require(vae.likelihood == "bernoulli", "The pixels must be Bernoulli.", f"{vae.likelihood=}")
 
+    encode, decode = tf.function(vae.encoder), tf.function(vae.decoder)
+
     def posterior(x):
-        mean, log_var = vae.encode(x.reshape(1, *vae.image_shape).astype("float32"))
-        return mean[0].astype(float), np.exp(0.5 * log_var[0].astype(float))
+        outputs = encode(x.reshape(1, *vae.image_shape).astype("float32"))
+        mean, log_var = (output[0].numpy().astype(float) for output in outputs)
+        return mean, np.exp(0.5 * log_var)
 
     def likelihood(z):
-        ink = vae.decode_mean(z[np.newaxis]).ravel().astype(float)
+        ink = expit(decode(z[np.newaxis].astype("float32")).numpy().ravel().astype(float))
         return np.stack([1 - ink, ink], axis=1)
 
     return Codec(posterior, likelihood, vae.latent_dim, bins)
