@@ -100,12 +100,17 @@ def test_intervals_popped_from_random_bits_follow_q(codec, random):
     assert stats.kstest(z, stats.norm(mean, sd).cdf).pvalue > 1e-3
 
 
-def test_levels_of_grey_come_back(random):
-    def table(z):
-        return special.softmax(np.outer(np.arange(6), z[0] * np.linspace(-1, 1, 256)), axis=1)
+def test_levels_of_grey_come_back_and_cost_what_they_should(random):
+    def table(z):  # its columns lie together in memory, not its rows
+        weights = special.softmax(np.outer(np.linspace(-1, 1, 256), np.arange(6) * z[0]), axis=0)
+        return weights.T
 
     codec = bits_back.Codec(lambda x: (x[:1] / 255, np.array([0.5])), table, 1)
-    images = random.integers(0, 256, (50, 6))
+    images = random.integers(0, 256, (50, 6)).astype(np.int32)
+    stack = bits_back.AnsCoder(bits_back.first_words(codec))
+    before = stack.num_valid_bits()
+    lengths = [codec.lengths(x, codec.push(stack, x)) for x in images]
+    assert stack.num_valid_bits() - before == pytest.approx(np.sum(lengths), abs=4)
     found, _ = bits_back.unpack(codec, bits_back.pack(codec, images))
     np.testing.assert_array_equal(found, images)
 

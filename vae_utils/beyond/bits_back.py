@@ -59,18 +59,22 @@ class Codec:
             bins - 1,
         )
 
+    def table(self, z):
+        """Return p(x|z) for intervals of z; row by row in memory, as the coder reads it."""
+        return np.ascontiguousarray(self.likelihood(self.medians[z]), float)
+
     def push(self, stack, x):
         """Push one image, `(dimensions,)` int32; return the intervals of z, `(latent_dim,)`."""
         mean, sd = self.posterior(x)
         z = stack.decode(self.latent, mean, sd)
-        stack.encode_reverse(x, LEVELS, self.likelihood(self.medians[z]))
+        stack.encode_reverse(x, LEVELS, self.table(z))
         stack.encode_reverse(z, self.prior)
         return z
 
     def pop(self, stack):
         """Pop one image, `(dimensions,)` int32, and give the stack the bits of z back."""
         z = stack.decode(self.prior, self.latent_dim)
-        x = stack.decode(LEVELS, self.likelihood(self.medians[z]))
+        x = stack.decode(LEVELS, self.table(z))
         mean, sd = self.posterior(x)
         stack.encode_reverse(z, self.latent, mean, sd)
         return x
@@ -81,7 +85,7 @@ class Codec:
         low, high = ((ndtri((z + step) / self.bins) - mean) / sd for step in (0, 1))
         # On the side of the lower tail, where the difference of two masses is exact.
         low, high = np.where(low > 0, -high, low), np.where(low > 0, -low, high)
-        p = self.likelihood(self.medians[z])[np.arange(len(x)), x]
+        p = self.table(z)[np.arange(len(x)), x]
         back = np.log2(ndtr(high) - ndtr(low)).sum()
         return -np.log2(p).sum(), self.latent_dim * math.log2(self.bins), back
 
