@@ -17,7 +17,8 @@ from scipy.special import expit, ndtr, ndtri
 
 from vae_utils.checks import is_positive_integer, require
 
-BINS = 2**12  # of each latent dimension
+BINS = 2**8  # of each latent dimension
+LEAST = 2.0**-24  # probability of any interval: the coder has none that is impossible
 WORD = 32  # bits
 
 AnsCoder = constriction.stream.stack.AnsCoder
@@ -86,7 +87,8 @@ class Codec:
         # On the side of the lower tail, where the difference of two masses is exact.
         low, high = np.where(low > 0, -high, low), np.where(low > 0, -low, high)
         p = self.table(z)[np.arange(len(x)), x]
-        back = np.log2(ndtr(high) - ndtr(low)).sum()
+        mass = (ndtr(high) - ndtr(low)) * (1 - self.bins * LEAST) + LEAST
+        back = np.log2(mass).sum()
         return -np.log2(p).sum(), self.latent_dim * math.log2(self.bins), back
 
 
