@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from vae_utils import models
 from vae_utils.beyond import bits_back
@@ -12,10 +13,13 @@ CHAPTER = "15_bits_on_disk"
 
 @pytest.fixture
 def chapter(chapter_code):
-    cells = ("imports", "seed", "coder", "intervals", "coders", "networks", "push")
+    cells = ["imports", "seed", "coder", "intervals", "intervals-b", "intervals-c", "coders"]
+    cells += ["networks-b", "networks-c", "push", "push-b"]
     found = chapter_code(CHAPTER, *cells)
     keras.utils.set_random_seed(0)
-    found["vae"] = models.build_vae("dense", 4, seed=0)
+    vae = models.build_vae("dense", 4, seed=0)
+    compiled = {"encode": tf.function(vae.encoder), "decode": tf.function(vae.decoder)}
+    found.update(compiled, vae=vae)
     return found
 
 
