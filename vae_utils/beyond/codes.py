@@ -15,7 +15,7 @@ from vae_utils.beyond import scale
 from vae_utils.checks import is_positive_integer, require
 
 GRID, CODES, DIMENSIONS = 4, 32, 8
-WIDTH, STEPS = 256, 1_000
+WIDTH, STEPS = 384, 2_000
 COMMITMENT = 0.25  # β in van den Oord et al. (2017), section 3.2
 MEMORY, DEAD = 0.95, 0.05  # of the usage; a share of what each code would get of an even use
 ROWS_AT_ONCE = models.MOST_ROWS_AT_ONCE
@@ -270,11 +270,17 @@ class CodePrior(keras.Model):
         log_p = ops.convert_to_numpy(ops.log_softmax(self.predict(codes, 1000, verbose=0)))
         return np.take_along_axis(log_p, codes[..., None], -1)[..., 0].sum(axis=1, dtype=float)
 
-    def sample(self, count, seed):
-        """Return `count` draws, one position after the other: integers, shape `(count, K)`."""
+    def sample(self, count, seed, given=()):
+        """Return `count` draws, one position after the other: integers, shape `(count, K)`.
+
+        Args:
+            count, seed: how many, and the integer from which they follow.
+            given: the first codes of all of them, at most K integers.
+        """
         rng = np.random.default_rng(seed)
         codes = np.zeros((count, self.sizes[0]), "int32")
-        for k in range(self.sizes[0]):
+        codes[:, : len(given)] = given
+        for k in range(len(given), self.sizes[0]):
             logits = ops.convert_to_numpy(self(codes))[:, k]
             codes[:, k] = np.argmax(logits + rng.gumbel(size=logits.shape), axis=1)
         return codes

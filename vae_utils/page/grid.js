@@ -19,8 +19,7 @@ globalThis.LatentGrid = (() => {
     const part = (name) => root.querySelector(`[data-part="${name}"]`);
     const [rows, columns, dimensions] = payload.grid;
     const count = codebook.length / dimensions, cells = [];
-    const testImage = (n) =>
-      Float32Array.from(images.subarray(n * SIZE * SIZE, (n + 1) * SIZE * SIZE), (level) => level / 255);
+    const testImage = (n) => Float32Array.from(images.subarray(n * SIZE * SIZE, (n + 1) * SIZE * SIZE));
     const state = { strokes: [], image: null, cell: 0, codes: new Array(rows * columns).fill(0) };
     let waiting = false, speaking = 0, theme;
 
@@ -82,7 +81,7 @@ globalThis.LatentGrid = (() => {
 
     function frame() {
       waiting = false;
-      if (state.strokes.length && !state.image) state.image = rasterize(state.strokes, payload.pen);
+      if (state.strokes.length && !state.image) state.image = rasterize(state.strokes, payload.pen).map(Math.round);
       update();
       if (state.paperChanged) drawPaper();
       state.paperChanged = false;

@@ -21,7 +21,8 @@ STILL_ALT = (
 def show(vqvae, digits, seed=0):
     """Show the codes of a digit as a grid: draw, change a code, watch the decoder answer.
 
-    What is returned needs neither a kernel nor a network once it is on a page.
+    All images are made black and white, as a Bernoulli likelihood wants them. What is returned
+    needs neither a kernel nor a network once it is on a page.
 
     Args:
         vqvae: a `beyond.codes.VQVAE` for images of shape `(28, 28, 1)`, of layers that the
@@ -36,12 +37,13 @@ def show(vqvae, digits, seed=0):
         ValueError: for a model that the page cannot run.
     """
     rows = _examples(digits, seed)
+    images = digits.x_test[rows].round()
     payload = export(vqvae) | {
-        "images": packed(digits.test_levels[rows], "uint8"),
+        "images": packed(images, "uint8"),
         "imageLabels": digits.y_test[rows].tolist(),
         "pen": stroke_width(digits.x_test[:500, ..., 0]),
     }
-    fills = {"still": _still(vqvae, digits.x_test[rows]), "alt": STILL_ALT}
+    fills = {"still": _still(vqvae, images), "alt": STILL_ALT}
     return control("grid", "LatentGrid", SCRIPTS, payload, fills)
 
 
