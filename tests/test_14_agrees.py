@@ -6,7 +6,7 @@ import pytest
 from conftest import variables_are_copied
 from keras import ops
 
-from vae_utils.beyond import codes
+from vae_utils.beyond import code_prior, codes
 
 CHAPTER = "14_discrete_codes"
 pytestmark = variables_are_copied
@@ -41,7 +41,7 @@ def test_the_quantizer_and_the_loss_are_the_same(chapter, random):
 
 
 def test_the_prior_is_the_same(chapter, random):
-    theirs, ours = codes.CodePrior(4, 3, width=5), chapter["autoregressive"](4, 3, width=5)
+    theirs, ours = code_prior.CodePrior(4, 3, width=5), chapter["autoregressive"](4, 3, width=5)
     c = random.integers(0, 3, (30, 4)).astype("int32")
     theirs(c)
     for weight, other in zip(ours.weights, theirs.weights, strict=True):

@@ -11,7 +11,7 @@ from keras import layers, ops
 from scipy import special, stats
 from scipy.spatial.distance import cdist
 
-from vae_utils.beyond import codes
+from vae_utils.beyond import code_prior, codes
 
 pytestmark = variables_are_copied
 
@@ -103,7 +103,7 @@ def test_perplexity_is_e_to_the_entropy(random):
 
 
 def shaken_prior(places, count, random):
-    prior = codes.CodePrior(places, count, width=5)
+    prior = code_prior.CodePrior(places, count, width=5)
     prior(every(count, places).astype("int32"))
     for weight in prior.weights:
         weight.assign(weight + 0.5 * random.standard_normal(weight.shape))
@@ -144,7 +144,7 @@ def test_a_fitted_prior_comes_near_the_entropy_of_a_chain(random):
     chain = np.zeros((6000, 5), int)
     for k in range(1, 5):
         chain[:, k] = [random.choice(3, p=turn[state]) for state in chain[:, k - 1]]
-    prior, _ = codes.fit_prior(chain[:5000], 3, steps=200, seed=0)
+    prior, _ = code_prior.fit(chain[:5000], 3, steps=200, seed=0)
     log_p = np.log(turn[chain[5000:, :-1], chain[5000:, 1:]]).sum(axis=1)
     gap = -prior.log_prob(chain[5000:]) + log_p
     assert gap.mean() == pytest.approx(0, abs=0.1)
@@ -186,4 +186,4 @@ def test_what_cannot_be_is_refused(make, message):
 
 
 def test_ops_are_of_kerass_backend():
-    assert ops.shape(codes.Masked(2, 3, 4, strict=True)(np.ones((5, 6), "float32"))) == (5, 8)
+    assert ops.shape(code_prior.Masked(2, 3, 4, strict=True)(np.ones((5, 6), "float32"))) == (5, 8)

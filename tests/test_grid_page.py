@@ -25,8 +25,8 @@ def vqvae(bundled):
 def path(vqvae, bundled, tmp_path_factory):
     """Return a page that shows nothing but the grid."""
     path = tmp_path_factory.mktemp("grid") / "page.html"
-    frame = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Codes</title><main>{}</main>'
-    path.write_text(frame.format(grid.show(vqvae, bundled).data), encoding="utf-8")
+    head = '<!doctype html><html lang="en"><meta charset="utf-8"><title>Codes</title>'
+    path.write_text(f"{head}<main>{grid.show(vqvae, bundled).data}</main>", encoding="utf-8")
     return path
 
 
