@@ -173,6 +173,7 @@ def _files_of_controls(root):
     return {
         "slider(": sorted(pages.glob("slider*.*")),
         "explorer": sorted({*pages.glob("explorer.*"), *shared}),
+        "grid.show(": sorted({*pages.glob("grid.*"), *pages.glob("explorer.py"), *shared}),
         "lab.show(": sorted({*pages.glob("lab.*"), *shared}),
     }
 

@@ -180,8 +180,8 @@ def test_the_strokes_of_a_pen_are_as_wide_as_those_of_the_digits():
     x[0, 4:24, 12:15] = 1  # 3 wide, 20 long
     diagonal = np.abs(np.subtract.outer(np.arange(28), np.arange(28)))[np.newaxis] <= 2
     expected = 5 / np.sqrt(2)
-    assert explorer._stroke_width(x) == pytest.approx(3, rel=0.15)
-    assert explorer._stroke_width(diagonal.astype(float)) == pytest.approx(expected, rel=0.25)
+    assert explorer.stroke_width(x) == pytest.approx(3, rel=0.15)
+    assert explorer.stroke_width(diagonal.astype(float)) == pytest.approx(expected, rel=0.25)
 
 
 def test_the_parts_of_the_elbo_are_those_of_the_losses(vae, digits, blank_page):

@@ -92,8 +92,8 @@ def export(vae):
         )
     gaussian = vae.likelihood == "gaussian"
     return {
-        "encoder": _network(vae.encoder),
-        "decoder": _network(vae.decoder),
+        "encoder": network(vae.encoder),
+        "decoder": network(vae.decoder),
         "pixelLogVar": float(vae.pixel_log_var) if gaussian else None,
     }
 
@@ -119,7 +119,7 @@ def rounded(vae):
     return copy
 
 
-def _network(model):
+def network(model):
     """Return the layers of a functional model in the order of computation, and its outputs."""
     places, layers = {id(tensor): 0 for tensor in model.inputs}, []
     for layer in model.layers:
@@ -216,12 +216,12 @@ def _examples(vae, digits):
         "labels": packed(labels[:POINTS], "uint8"),
         "images": packed(digits.test_levels[rows], "uint8"),
         "imageLabels": labels[rows].tolist(),
-        "pen": _stroke_width(digits.x_test[:500, ..., 0]),
+        "pen": stroke_width(digits.x_test[:500, ..., 0]),
         "colors": plots.DIGIT_COLORS,
     }
 
 
-def _stroke_width(x):
+def stroke_width(x):
     """Return the mean width of strokes in pixels: twice their area over their outline.
 
     The summed differences between neighbours are 4/π times as long as an outline of all directions.
