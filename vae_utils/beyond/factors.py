@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from vae_utils import models, training
 from vae_utils.beyond.hierarchy import kl_by_unit
 from vae_utils.beyond.priors import log_normal
-from vae_utils.checks import is_positive_integer, require
+from vae_utils.checks import require
 
 FACTORS = {"shape": 3, "x": 8, "y": 8, "size": 4, "angle": 8}
 COUNTS = tuple(FACTORS.values())
@@ -128,7 +128,7 @@ class Crowd(keras.Model):
         return ops.sum(ops.mean(nll + self.beta * kl + (self.tc - 1) * tc, axis=0))
 
     def encode(self, images):
-        """Return `(mean, log_var)` of images `(n, size)` by all models, `(models, n, latent_dim)`."""
+        """Return `(mean, log_var)` by all models, `(models, n, latent_dim)`; images `(n, size)`."""
         parts = []
         for rows in np.array_split(np.asarray(images, "float32"), -(-len(images) // 512)):
             x = np.repeat(rows[:, None], len(self.beta), axis=1)
@@ -236,7 +236,7 @@ def gap(found):
 
 
 def beta_vae_metric(mean, seed=0, counts=COUNTS, pairs=32, votes=600):
-    """How often a linear classifier tells which factor pairs of images share: Higgins et al. (2017).
+    """How often a linear classifier tells what pairs of images share: Higgins et al. (2017).
 
     For each vote a factor is drawn, then `pairs` of images that agree in it and are random
     otherwise; the classifier sees their mean |difference| in each latent. Two thirds of the votes

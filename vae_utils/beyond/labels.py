@@ -7,7 +7,6 @@ import math
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from vae_utils import losses, models, training
