@@ -21,7 +21,7 @@ FACTORS = {"shape": 3, "x": 8, "y": 8, "size": 4, "angle": 8}
 COUNTS = tuple(FACTORS.values())
 SIDE = 20  # pixels
 LABEL_LOG_VAR = math.log(0.01)  # of the prior of a latent whose factor is told
-BINS = np.linspace(-4, 4, 161)
+EDGES = np.concatenate([[-np.inf], np.linspace(-4, 4, 81), [np.inf]])  # of bins of a latent
 
 
 def sprites():
@@ -35,16 +35,16 @@ def sprites():
         number of each factor's value, `(6144, 5)`, the last factor running fastest.
     """
     values = np.stack(np.meshgrid(*map(np.arange, COUNTS), indexing="ij"), -1).reshape(-1, 5)
-    shape, x, y, size, angle = values.T[..., None, None]
-    down, across = np.mgrid[:SIDE, :SIDE]
+    shape, x, y, size, angle = np.float32(values.T)[..., None, None]
+    down, across = np.mgrid[:SIDE, :SIDE].astype("float32")
     radius, turn = 3.4 + 0.8 * size, np.radians(-60 + angle * 120 / 7)
     right, up = (across - 6 - x) / radius, (13 - y - down) / radius
     u = np.cos(turn) * right + np.sin(turn) * up
     v = np.cos(turn) * up - np.sin(turn) * right
     half_disc = (u**2 + (v + 0.4) ** 2 < 1) & (v > -0.4)
     triangle = (v > -0.7) & (v + 2.6 * abs(u) < 1)
-    ellipse = u**2 + (v / 0.4) ** 2 < 1
-    ink = np.where(shape == 0, half_disc, np.where(shape == 1, triangle, ellipse))
+    rounded = np.where(shape == 0, half_disc, u**2 + (v / 0.4) ** 2 < 1)
+    ink = np.where(shape == 1, triangle, rounded)
     return ink[..., None].astype("float32"), values
 
 
@@ -209,10 +209,9 @@ def information(mean, log_var, counts=COUNTS):
     """
     wanted = f"mean must have a row for each of {math.prod(counts)} images."
     require(len(mean) == math.prod(counts), wanted, f"shape {np.shape(mean)}")
-    edges = np.concatenate([[-np.inf], BINS, [np.inf]])
     found = np.empty((mean.shape[1], len(counts)))
     for j, (m, s) in enumerate(zip(mean.T, np.exp(0.5 * log_var.T))):
-        share = np.diff(ndtr((edges - m[:, None]) / s[:, None]), axis=1)
+        share = np.diff(ndtr((EDGES - m[:, None]) / s[:, None]), axis=1)
         share = share.reshape(*counts, -1)
         for k, count in enumerate(counts):
             others = tuple(axis for axis in range(len(counts)) if axis != k)
