@@ -47,14 +47,14 @@ def test_no_two_sprites_are_alike_and_each_factor_shows(sprites):
 
 def test_standardized_factors_have_mean_zero_and_variance_one(sprites):
     scaled = factors.standardized(sprites[1])
-    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(scaled.var(axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(scaled.var(axis=0), 1, rtol=1e-4)
 
 
 def test_information_is_what_scikit_learn_counts_where_bins_are_sure(random):
     values = every(SMALL)
-    code = np.stack([values[:, 1], values[:, 0] + values[:, 2], 0 * values[:, 0]], 1) - 1.5
-    found = factors.information(code + 0.01, np.full(code.shape, -14.0), SMALL)
+    code = np.stack([values[:, 1], values[:, 0] + values[:, 2], 0 * values[:, 0]], 1)
+    found = factors.information(code - 1.49, np.full(code.shape, -14.0), SMALL)
     for j, k in np.ndindex(3, 3):
         wanted = mutual_info_score(code[:, j], values[:, k]) / np.log(SMALL[k])
         assert found[j, k] == pytest.approx(wanted, abs=1e-6)
