@@ -89,7 +89,7 @@ def test_the_loss_is_the_weighted_sum_of_its_logged_parts(random):
     m2 = small(random, alpha=7.0, share=0.3)
     free, told = (random.integers(0, 2, (n, 5)).astype("float32") for n in (8, 6))
     y = np.eye(3, dtype="float32")[random.integers(3, size=6)]
-    once = tf.data.Dataset.from_tensors((free, told, y))
+    once = tf.data.Dataset.from_tensors(((free, told, y),))
     logged = {key: value[0] for key, value in labels.train(m2, once, 1e-9).history.items()}
     parts = logged["free"] + 0.3 * logged["told"] + 7 * logged["crossed"]
     assert logged["loss"] == pytest.approx(parts, rel=1e-5)
@@ -103,7 +103,7 @@ def test_two_clusters_need_one_label_each(random):
     m2 = labels.build(20, 2, 1, width=16, seed=0)
     told, y = np.repeat(np.eye(2, dtype="float32"), 10, axis=1), np.eye(2, dtype="float32")
     steps = tf.data.Dataset.from_tensor_slices(x).batch(100).repeat(50)
-    batches = steps.map(lambda free: (free, told, y))
+    batches = steps.map(lambda free: ((free, told, y),))
     labels.train(m2, batches, 1e-2)
     assert np.mean(m2.classify(x).argmax(axis=1) == clean[:, 10]) > 0.98
 

@@ -188,12 +188,11 @@ def train(m2, batches, learning_rate=3e-3):
 
     Args:
         m2: an `M2`.
-        batches: `tf.data.Dataset` of `(free, told, y)`, of known length.
+        batches: `tf.data.Dataset` of known length, each element the tuple `((free, told, y),)`.
         learning_rate: the schedule's peak.
 
     Returns:
         Keras's `History`.
     """
     training.prepare(m2, batches, 1, learning_rate)
-    pairs = batches.map(lambda *parts: (parts,))
-    return m2.fit(pairs, verbose=0, shuffle=False)
+    return m2.fit(batches, verbose=0, shuffle=False)
