@@ -101,7 +101,6 @@ def fit(codes, count, *, steps=400, peak=1e-2, batch_size=250, seed=0, **kwargs)
     prior.compile(
         keras.optimizers.Adam(training.warm_up_and_decay(peak, steps)),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        steps_per_execution=20,
     )
     begun = time.perf_counter()
     rows = np.random.default_rng(seed).permutation(np.arange(steps * batch_size) % len(codes))
