@@ -66,7 +66,7 @@ def test_the_gap_is_the_divergence_from_the_exact_posterior(random, likelihood):
     y = np.repeat(np.eye(3, dtype="float32")[None], len(x), axis=0)
     mean, log_var = (np.asarray(t, float) for t in m2.encoder([tf.constant(x), tf.constant(y)]))
     log_q = stats.norm.logpdf(AXIS, mean, np.exp(log_var / 2))
-    np.testing.assert_allclose(np.exp(log_q).sum(axis=2) * STEP, 1, atol=1e-4)
+    np.testing.assert_allclose(np.exp(log_q).sum(axis=2) * STEP, 1, atol=1e-3)
     log_q += special.log_softmax(m2.classify(x).astype(float), axis=1)[..., None]
     kl = np.sum(np.exp(log_q) * (log_q - log_p), axis=(1, 2)) * STEP + log_px
     assert kl.min() > 0
