@@ -98,14 +98,14 @@ class M2(keras.Model):
         """
         x, y = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
         mean, log_var = self.encoder([x, y])
-        means = ops.reshape(self.decoder([self.sampling((mean, log_var)), y]), (-1, self.size))
-        xs = ops.repeat(x, y.shape[1], axis=0)
+        means = self.decoder([self.sampling((mean, log_var)), y])
         if self.likelihood == "gaussian":
-            nll = losses.gaussian_nll(xs, means, self.log_var)
-        else:
-            nll = losses.bernoulli_nll(xs, means)
-        kl = losses.gaussian_kl(mean, log_var)
-        return ops.reshape(nll, (-1, y.shape[1])) + kl + math.log(self.classes)
+            xs = ops.repeat(x, y.shape[1], axis=0)
+            nll = losses.gaussian_nll(xs, ops.reshape(means, (-1, self.size)), self.log_var)
+            nll = ops.reshape(nll, (-1, y.shape[1]))
+        else:  # as `losses.bernoulli_nll`, without a copy of x for each label
+            nll = ops.sum(ops.softplus(means), axis=-1) - ops.einsum("np,nkp->nk", x, means)
+        return nll + losses.gaussian_kl(mean, log_var) + math.log(self.classes)
 
     def costs_of_all(self, x):
         """Return `costs` for every label: `(batch, classes)`."""
