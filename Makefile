@@ -36,7 +36,7 @@ bench: $(INSTALLED)
 	  echo "== $$name =="; $(BIN)/python benchmarks/$$name.py || exit 1; \
 	done
 
-# Every page with SEEDS seeds on both data sources, about an hour; Ctrl-C, then again, goes on.
+# Every page with SEEDS seeds on both data sources, about three hours; Ctrl-C, then again, goes on.
 SEEDS ?= 5
 replicate: $(INSTALLED)
 	$(BIN)/python benchmarks/replicate.py --seeds $(SEEDS)
