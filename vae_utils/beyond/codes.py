@@ -3,13 +3,11 @@
 from vae_utils import quiet  # noqa: F401, before Keras
 
 # isort: split
-from pathlib import Path
-
 import keras
 import numpy as np
 from keras import layers, ops
 
-from vae_utils import losses, models, training
+from vae_utils import losses, models
 from vae_utils.beyond import scale
 from vae_utils.checks import is_positive_integer, require
 
@@ -198,12 +196,11 @@ def load_or_train(digits, *arguments, steps=STEPS, seed=0, **kwargs):
     Returns:
         `(vqvae, seconds)`: a trained `VQVAE`, and how long its training took.
     """
-    settings = (*arguments, steps, seed, *sorted(kwargs.items()))
-    key = training.cache_key(digits.fingerprint, settings, Path(__file__).read_bytes())
 
     def start():
         vqvae = build(*arguments, seed=seed, **kwargs)
         vqvae.start_from(scale.binarize(digits.train_levels[:1000], seed), seed)
-        return vqvae, scale.batches(digits, seed=seed, steps=steps)
+        return vqvae
 
-    return scale.train_once(f"codes-{key}", start, 1, seed)
+    settings = (*arguments, *sorted(kwargs.items()))
+    return scale.train_for(steps, digits, start, __file__, settings, seed)

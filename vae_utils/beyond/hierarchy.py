@@ -5,14 +5,13 @@ from vae_utils import quiet  # noqa: F401, before Keras
 # isort: split
 from collections import namedtuple
 from itertools import pairwise
-from pathlib import Path
 
 import keras
 import numpy as np
 from keras import layers, ops
 from scipy.special import logsumexp
 
-from vae_utils import data, models, training
+from vae_utils import data, models
 from vae_utils.beyond import scale
 from vae_utils.beyond.priors import log_normal
 from vae_utils.checks import is_positive_integer, require
@@ -260,11 +259,9 @@ def load_or_train(digits, *arguments, steps=STEPS, seed=0, **kwargs):
     Returns:
         `(vae, seconds)`: a trained `HierarchicalVAE`, and how long its training took.
     """
-    settings = (*arguments, steps, seed, *sorted(kwargs.items()))
-    key = training.cache_key(digits.fingerprint, settings, Path(__file__).read_bytes())
 
     def start():
-        vae = build(*arguments, seed=seed, annealing=steps // 2, **kwargs)
-        return vae, scale.batches(digits, seed=seed, steps=steps)
+        return build(*arguments, seed=seed, annealing=steps // 2, **kwargs)
 
-    return scale.train_once(f"hierarchy-{key}", start, 1, seed)
+    settings = (*arguments, *sorted(kwargs.items()))
+    return scale.train_for(steps, digits, start, __file__, settings, seed)

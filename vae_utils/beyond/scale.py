@@ -121,6 +121,29 @@ def train_once(name, start, epochs, seed):
     return trained
 
 
+def train_for(steps, digits, build, file, settings, seed):
+    """Return a model that learned for so many gradient steps: cached, or trained now and cached.
+
+    Args:
+        steps: of gradient, with 200 images each.
+        digits: a `data.Digits`.
+        build: function that returns the untrained model; called once the seed is set.
+        file: the path of the module that defines the model, whose code is part of the cache's key.
+        settings: all else on which the model depends.
+        seed: as `train_once`.
+
+    Returns:
+        As `train_once`.
+    """
+    path = Path(file)
+    key = training.cache_key(digits.fingerprint, (*settings, steps, seed), path.read_bytes())
+
+    def start():
+        return build(), batches(digits, seed=seed, steps=steps)
+
+    return train_once(f"{path.stem}-{key}", start, 1, seed)
+
+
 def _save(trained, path):
     """Write `(vae, seconds)` as one file."""
     vae, seconds = trained
