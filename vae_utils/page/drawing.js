@@ -1,7 +1,8 @@
 "use strict";
-/* What one draws: strokes become an image like those of MNIST, and pixels are painted. */
+/* What one draws: a pointer leaves strokes, they become an image like those of MNIST, and pixels are painted. */
 globalThis.LatentDrawing = (() => {
   const { sum } = LatentNetworks;
+  const { rgb } = LatentPage;
   const SIZE = 28;
   const [PAPER, BOX] = [280, 20];  // the canvas in its own pixels; a digit's longer side in the image
 
@@ -56,5 +57,43 @@ globalThis.LatentDrawing = (() => {
     canvas.getContext("2d").putImageData(image, 0, 0);
   }
 
-  return { PAPER, SIZE, paint, rasterize, trace };
+  /** Show strokes on the canvas where one draws, and the image that became of them in its corner; without strokes, the image alone. */
+  function showDrawing(paper, seen, { strokes, image }, pen, theme) {
+    const context = paper.getContext("2d");
+    paper.width = paper.height = PAPER;
+    seen.hidden = !strokes.length;
+    if (!image) return;
+    paint(seen, image, theme);
+    if (!strokes.length) return context.drawImage(seen, 0, 0, PAPER, PAPER);
+    context.strokeStyle = rgb(theme.ink);
+    context.lineWidth = pen * PAPER / SIZE;
+    trace(context, strokes);
+  }
+
+  /** Call `start` where a pointer goes down and `go` along its way, with its place on the canvas. */
+  function follow(canvas, start, go) {
+    let active = null;
+    const at = (event) => {
+      const box = canvas.getBoundingClientRect();  // with the border, which is not drawn on
+      const [left, top] = [box.left + canvas.clientLeft, box.top + canvas.clientTop];
+      return [event.clientX - left, event.clientY - top, canvas.clientWidth];
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      if (active !== null || event.button) return;
+      canvas.setPointerCapture(event.pointerId);
+      active = event.pointerId;
+      start(...at(event));
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (event.pointerId !== active) return;
+      const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
+      for (const each of all.length ? all : [event]) go(...at(each));
+    });
+    for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
+      canvas.addEventListener(end, (event) => { if (event.pointerId === active) active = null; });
+  }
+
+  const onPaper = (x, y, width) => [x * PAPER / width, y * PAPER / width];
+
+  return { SIZE, follow, onPaper, paint, rasterize, showDrawing };
 })();

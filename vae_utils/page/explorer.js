@@ -8,9 +8,9 @@
  */
 globalThis.LatentExplorer = (() => {
   const { gaussianKL, negativeLogLikelihood, network, normals, sigmoid, unpack } = LatentNetworks;
-  const { PAPER, SIZE, paint, rasterize, trace } = LatentDrawing;
+  const { SIZE, follow, onPaper, paint, rasterize, showDrawing } = LatentDrawing;
   const { Plane } = LatentPlane;
-  const { rgb, themeOf, watch } = LatentPage;
+  const { themeOf, watch } = LatentPage;
 
   const CLOUD = 24, STRIDE = 5, BIG_STRIDE = 25, WORDS_WAIT = 400;  // strides in steps of a slider
   const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowDown: [0, -1], ArrowUp: [0, 1] };
@@ -62,24 +62,12 @@ globalThis.LatentExplorer = (() => {
       part("posterior").disabled = !state.image;
     }
 
-    function drawPaper() {
-      const canvas = part("paper"), context = canvas.getContext("2d");
-      canvas.width = canvas.height = PAPER;
-      part("seen").hidden = !state.strokes.length;
-      if (!state.image) return;
-      paint(part("seen"), state.image, theme);
-      if (!state.strokes.length) return context.drawImage(part("seen"), 0, 0, PAPER, PAPER);
-      context.strokeStyle = rgb(theme.ink);
-      context.lineWidth = payload.pen * PAPER / SIZE;
-      trace(context, state.strokes);
-    }
-
     function frame() {
       waiting = false;
       const start = performance.now();
       if (state.strokes.length && !state.image) state.image = rasterize(state.strokes, payload.pen);
       update();
-      if (state.paperChanged) drawPaper();
+      if (state.paperChanged) showDrawing(part("paper"), part("seen"), state, payload.pen, theme);
       state.paperChanged = false;
       draw();
       state.milliseconds = performance.now() - start;
@@ -111,30 +99,6 @@ globalThis.LatentExplorer = (() => {
 
     const move = (z) => change({ z: plane.inside(z), source: "hand" });
 
-    /** Call `start` where a pointer goes down and `go` along its way, with its place on the canvas. */
-    function follow(canvas, start, go) {
-      let active = null;
-      const at = (event) => {
-        const box = canvas.getBoundingClientRect();  // with the border, which is not drawn on
-        const [left, top] = [box.left + canvas.clientLeft, box.top + canvas.clientTop];
-        return [event.clientX - left, event.clientY - top, canvas.clientWidth];
-      };
-      canvas.addEventListener("pointerdown", (event) => {
-        if (active !== null || event.button) return;
-        canvas.setPointerCapture(event.pointerId);
-        active = event.pointerId;
-        start(...at(event));
-      });
-      canvas.addEventListener("pointermove", (event) => {
-        if (event.pointerId !== active) return;
-        const all = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
-        for (const each of all.length ? all : [event]) go(...at(each));
-      });
-      for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
-        canvas.addEventListener(end, (event) => { if (event.pointerId === active) active = null; });
-    }
-
-    const onPaper = (x, y, width) => [x * PAPER / width, y * PAPER / width];
     follow(part("paper"), (...place) => {
       state.strokes.push([onPaper(...place)]);
       change({ image: null, source: "posterior", what: "Your drawing" });

@@ -7,8 +7,8 @@
  */
 globalThis.LatentGrid = (() => {
   const { negativeLogLikelihood, network, sigmoid, unpack } = LatentNetworks;
-  const { PAPER, SIZE, paint, rasterize, trace } = LatentDrawing;
-  const { rgb, themeOf, watch } = LatentPage;
+  const { SIZE, follow, onPaper, paint, rasterize, showDrawing } = LatentDrawing;
+  const { themeOf, watch } = LatentPage;
 
   const WORDS_WAIT = 400, GOLDEN_ANGLE = 137.5;  // neighbours in number get unlike hues
 
@@ -67,23 +67,11 @@ globalThis.LatentGrid = (() => {
       part("back").disabled = !state.image;
     }
 
-    function drawPaper() {
-      const canvas = part("paper"), context = canvas.getContext("2d");
-      canvas.width = canvas.height = PAPER;
-      part("seen").hidden = !state.strokes.length;
-      if (!state.image) return;
-      paint(part("seen"), state.image, theme);
-      if (!state.strokes.length) return context.drawImage(part("seen"), 0, 0, PAPER, PAPER);
-      context.strokeStyle = rgb(theme.ink);
-      context.lineWidth = payload.pen * PAPER / SIZE;
-      trace(context, state.strokes);
-    }
-
     function frame() {
       waiting = false;
       if (state.strokes.length && !state.image) state.image = rasterize(state.strokes, payload.pen).map(Math.round);
       update();
-      if (state.paperChanged) drawPaper();
+      if (state.paperChanged) showDrawing(part("paper"), part("seen"), state, payload.pen, theme);
       state.paperChanged = false;
       draw();
       clearTimeout(speaking);
@@ -114,29 +102,13 @@ globalThis.LatentGrid = (() => {
       change({ codes, cell: k });
     }
 
-    let active = null;  // the pointer that draws
-    const paper = part("paper");
-    const at = (event) => {
-      const box = paper.getBoundingClientRect(), scale = PAPER / paper.clientWidth;
-      return [event.clientX - box.left - paper.clientLeft, event.clientY - box.top - paper.clientTop]
-        .map((value) => value * scale);
-    };
-    paper.addEventListener("pointerdown", (event) => {
-      if (active !== null || event.button) return;
-      paper.setPointerCapture(event.pointerId);
-      active = event.pointerId;
-      state.strokes.push([at(event)]);
+    follow(part("paper"), (...place) => {
+      state.strokes.push([onPaper(...place)]);
       change({ image: null, what: "Your drawing" });
-    });
-    paper.addEventListener("pointermove", (event) => {
-      const stroke = state.strokes.at(-1);
-      if (event.pointerId !== active || !stroke) return;
-      const coalesced = event.getCoalescedEvents ? event.getCoalescedEvents() : [];
-      stroke.push(...(coalesced.length ? coalesced : [event]).map(at));
+    }, (...place) => {
+      state.strokes.at(-1)?.push(onPaper(...place));
       change({ image: null });
     });
-    for (const end of ["pointerup", "pointercancel", "lostpointercapture"])
-      paper.addEventListener(end, (event) => { if (event.pointerId === active) active = null; });
 
     root.addEventListener("keydown", (event) => {  // or a notebook would take it for a command
       if (!event.ctrlKey && !event.metaKey && !event.altKey) event.stopPropagation();
