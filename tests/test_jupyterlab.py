@@ -1,7 +1,7 @@
 """A working copy in JupyterLab, in a real browser: run whole, it reads like the page of the site.
 
-One page of each chapter, with a control on it where the chapter has one. Needs a Chromium, as the
-tests of the site do.
+For each kind of control the quickest page that has it; `test_plain_notebooks.py` reads the copies of
+all pages, and nbval runs them. Needs a Chromium, as the tests of the site do.
 """
 
 import json
@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from itertools import groupby
 from pathlib import Path
 
 import nbformat
@@ -23,6 +22,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import working_copies  # noqa: E402
 
+CONTROLS = ("slider(", "explorer.show(", "grid.show(")
 EXPRESSION = re.compile(r"\{eval\}`glue\.values\[\"([^\"]+)\"\]`")
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are there too
@@ -51,20 +51,10 @@ def seconds(path):
     return int(re.search(r"(\d+) seconds to run", path.read_text())[1])
 
 
-def calls(path, name):
-    return f"{name}(" in path.read_text()
-
-
-def one_page_of_each_chapter():
-    """Return for each chapter a page with a control, if it has one; of several, the quickest."""
-    pages = sorted(ROOT.glob("book/*/*.ipynb"))
-    best = [
-        min(
-            group, key=lambda p: (not calls(p, "explorer.show"), not calls(p, "slider"), seconds(p))
-        )
-        for _, group in groupby(pages, key=lambda path: path.parent)
-    ]
-    return [f"{path.parent.name}/{path.name}" for path in best]
+def quickest_page_with_each_control():
+    pages = sorted(ROOT.glob("book/*/*.ipynb"), key=seconds)
+    found = (next(page for page in pages if control in page.read_text()) for control in CONTROLS)
+    return [f"{path.parent.name}/{path.name}" for path in dict.fromkeys(found)]
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +112,7 @@ def _wait_until_it_answers(address, process):
     pytest.fail("JupyterLab does not answer")
 
 
-@pytest.fixture(scope="module", params=one_page_of_each_chapter())
+@pytest.fixture(scope="module", params=quickest_page_with_each_control())
 def name(request):
     return request.param
 
