@@ -1,7 +1,7 @@
 """A working copy in JupyterLab, in a real browser: run whole, it reads like the page of the site.
 
-For each kind of control the quickest page that has it; `test_plain_notebooks.py` reads the copies of
-all pages, and nbval runs them. Needs a Chromium, as the tests of the site do.
+For each kind of control the quickest page that has it; `test_plain_notebooks.py` reads the copies
+of all pages, and nbval runs them. Needs a Chromium, as the tests of the site do.
 """
 
 import json
