@@ -22,7 +22,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	if [ -x $(BIN)/biome ]; then $(BIN)/biome lint --error-on-warnings .; fi
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 -rs -n 2 --dist loadfile tests book
+	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 -rs -n 2 --dist loadfile --no-loadscope-reorder tests book
 
 # The reader's own copies, which git ignores; what a reader changed there stays.
 lab: $(INSTALLED)

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import shutil
+from itertools import zip_longest
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
@@ -113,12 +114,22 @@ def _run(cache, notebooks, timeout):
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
         return "/".join(path.with_suffix("").parts[-2:]), result.time
 
-    for kernels, uris in ((AT_A_TIME, together), (1, alone)):
+    for kernels, uris in ((AT_A_TIME, far_apart(together)), (1, alone)):
         # A pool of daemons: Ctrl-C ends them, and so their kernels.
         with _shared_processors(kernels), ThreadPool(kernels) as pool:
             for name, seconds in pool.imap_unordered(run, uris):
                 done += 1
                 logger.info("%d of %d: %s, %.0f s", done, len(notebooks), name, seconds)
+
+
+def far_apart(pages):
+    """Return pages of the book's first half and of its second in turn, each half in its order.
+
+    Neighbours share trained models: side by side, the second would wait while the first trains.
+    """
+    half = (len(pages) + 1) // 2
+    both = zip_longest(pages[:half], pages[half:])
+    return [page for pair in both for page in pair if page is not None]
 
 
 def _expected(notebooks, alone):

@@ -27,6 +27,16 @@ def pytest_configure(config):
     book_build.share_processors(config.getoption("numprocesses", None) or 1)
 
 
+def pytest_collection_modifyitems(items):
+    """Put notebooks first, in the order in which a build runs them."""
+    cells = {}
+    for item in items:
+        if item.path.suffix == ".ipynb":
+            cells.setdefault(item.path, []).append(item)
+    others = [item for item in items if item.path not in cells]
+    items[:] = [item for path in book_build.far_apart(list(cells)) for item in cells[path]] + others
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Let notebooks run on the bundled digits, without a network: `make book` runs them on MNIST.

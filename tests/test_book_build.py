@@ -87,6 +87,12 @@ def test_two_notebooks_run_at_once_and_only_when_something_changed(root):
     assert (process.returncode, runs) == (0, ["one", "one", "two", "two", "two"]), process.stderr
 
 
+def test_pages_that_share_a_model_do_not_run_side_by_side():
+    assert book_build.far_apart(list("abcde")) == list("adbec")
+    assert book_build.far_apart(["a"]) == ["a"]
+    assert book_build.far_apart([]) == []
+
+
 def test_a_page_of_text_with_code_runs_beside_the_notebooks(root):
     front = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n"
     code = NOTE_THE_RUN.format(name="two") + MEET.format(name="two", other="one")
