@@ -156,7 +156,7 @@ def unpack(codec, file):
 
 
 def first_words(codec, seed=0):
-    """Return random words, uint32, that surely hold the bits which the first image borrows."""
+    """Return random words, uint32, enough for the bits that a typical first image borrows."""
     count = math.ceil(codec.latent_dim * math.log2(codec.bins) / WORD) + 2
     return np.random.default_rng(seed).integers(1, 2**WORD, count, np.uint32)
 

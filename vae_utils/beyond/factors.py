@@ -51,8 +51,8 @@ def sprites():
 def total_correlation(z, mean, log_var):
     """Estimate KL(q(z) ‖ Π_j q(z_j)) of each model, with q(z) the mean posterior of the batch.
 
-    Chen et al. (2018), section 4.1, up to a constant. With all images in the batch it has no bias;
-    a part of them alone gives too much, since few posteriors are easier told apart than many.
+    Up to a constant the minibatch-weighted sampling of Chen et al. (2018). With all images in the
+    batch it has no bias; with a part of them it estimates the total correlation of that part.
 
     Args:
         z: a draw from each posterior, `(batch, models, latent_dim)`.

@@ -58,7 +58,7 @@ class M2(keras.Model):
             its means, `(batch, k, size)`.
         likelihood: "bernoulli", or "gaussian" with one trained variance.
         alpha: weight of the cross-entropy.
-        share: weight of the labelled bound; 1 counts a labelled x of a batch as much as all others.
+        share: weight of the labelled bound, of its mean over the labelled x of a batch.
         seed: integer that makes the sampled z repeatable, or None.
 
     Raises:

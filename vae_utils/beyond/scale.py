@@ -153,7 +153,7 @@ def _save(trained, path):
 
 
 def _load(path):
-    """Read what `save` wrote."""
+    """Read what `_save` wrote."""
     with zipfile.ZipFile(path) as file:
         return keras.models.load_model(path), float(file.read(SECONDS))
 
