@@ -2,12 +2,14 @@
 
 import base64
 import hashlib
+import io
 import json
 import zlib
 from pathlib import Path
 
 import numpy as np
 from IPython.display import HTML
+from PIL import Image
 
 HERE = Path(__file__).parent
 
@@ -25,7 +27,7 @@ def control(name, defines, scripts, payload, fills):
     code, content = joined(scripts), json.dumps(payload).replace("<", "\\u003c")
     panels = read(f"{name}.html")
     own_name = hashlib.sha256((code + content).encode()).hexdigest()[:12]
-    for key, text in {**fills, "name": own_name}.items():
+    for key, text in {"drawing": read("drawing.html"), **fills, "name": own_name}.items():
         panels = panels.replace(f"{{{key}}}", text)
     return HTML(
         f"<style>{read('controls.css')}{read(f'{name}.css')}</style>\n{panels}\n"
@@ -53,3 +55,10 @@ def packed(array, dtype):
 def picture(webp):
     """Return the bytes of a WebP file as the URL of a picture."""
     return "data:image/webp;base64," + base64.b64encode(webp).decode()
+
+
+def picture_of(ink):
+    """Return ink in [0, 1], `(height, width)`, on white paper, as the URL of a small picture."""
+    levels, file = np.rint(255 * (1 - np.clip(ink, 0, 1))).astype(np.uint8), io.BytesIO()
+    Image.fromarray(levels).save(file, "webp", quality=60)
+    return picture(file.getvalue())

@@ -4,14 +4,11 @@ The page gets the networks as a list of layers with rounded weights, and scripts
 run them. `rounded` is the model as the page has it.
 """
 
-import io
-
 import keras
 import numpy as np
-from PIL import Image
 
 from vae_utils import plots
-from vae_utils.page.control import control, joined, packed, picture
+from vae_utils.page.control import control, joined, packed, picture_of
 
 SCRIPTS = (
     "networks.js",
@@ -232,7 +229,4 @@ def stroke_width(x):
 
 def _still(vae, side=12):
     """Return the decoded plane at the prior's quantiles as the URL of a small picture."""
-    paper = 1 - np.clip(plots.decoded_plane(vae, side), 0, 1)
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(255 * paper).astype(np.uint8)).save(buffer, "webp", quality=60)
-    return picture(buffer.getvalue())
+    return picture_of(plots.decoded_plane(vae, side))

@@ -3,12 +3,9 @@
 The page gets both networks as the explorer does, the codebook, and test images to choose from.
 """
 
-import io
-
 import numpy as np
-from PIL import Image
 
-from vae_utils.page.control import control, joined, packed, picture
+from vae_utils.page.control import control, joined, packed, picture_of
 from vae_utils.page.explorer import IMAGE_SHAPE, network, stroke_width
 
 SCRIPTS = ("networks.js", "surroundings.js", "drawing.js", "grid.js")  # in this order
@@ -78,7 +75,4 @@ def _examples(digits, seed):
 def _still(vqvae, images):
     """Return images and their reconstructions as the URL of a small picture."""
     rows = [images, vqvae.decode_mean(vqvae.encode(images))]
-    tiles = np.concatenate([np.concatenate(list(row[..., 0]), axis=1) for row in rows])
-    buffer = io.BytesIO()
-    Image.fromarray(np.rint(255 * (1 - tiles)).astype(np.uint8)).save(buffer, "webp", quality=60)
-    return picture(buffer.getvalue())
+    return picture_of(np.block([list(row[..., 0]) for row in rows]))
