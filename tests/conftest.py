@@ -28,13 +28,13 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Put notebooks first, in the order in which a build runs them."""
-    cells = {}
+    """Put what takes longest first: the site, which one worker has, then notebooks as in a build."""
+    files = {}
     for item in items:
-        if item.path.suffix == ".ipynb":
-            cells.setdefault(item.path, []).append(item)
-    others = [item for item in items if item.path not in cells]
-    items[:] = [item for path in book_build.far_apart(list(cells)) for item in cells[path]] + others
+        files.setdefault(item.path, []).append(item)
+    notebooks = book_build.far_apart([path for path in files if path.suffix == ".ipynb"])
+    site = [path for path in files if path.name == "test_site.py"]
+    items[:] = [item for path in dict.fromkeys([*site, *notebooks, *files]) for item in files[path]]
 
 
 @pytest.hookimpl(wrapper=True)
