@@ -28,7 +28,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Put what takes longest first: the site, which one worker has, then notebooks as in a build."""
+    """Put what takes longest first: the site, all on one worker, then notebooks as in a build."""
     files = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
