@@ -32,7 +32,8 @@ NOTE_JUMPS = """
         for (const entry of list.getEntries()) window.jumped += entry.value;
     }).observe({ type: "layout-shift", buffered: true });
 """
-# Of thousands of equations and words of code, all but one of each kind are taken away, for speed.
+# Of thousands of equations and words of code, all but one of each kind are taken away, for speed,
+# and of long tables all but a few rows.
 KEEP_ONE_OF_EACH_KIND = """() => {
     const seen = new Set();
     for (const element of document.querySelectorAll("mjx-container, .highlight span, .copybtn")) {
@@ -40,6 +41,7 @@ KEEP_ONE_OF_EACH_KIND = """() => {
         if (seen.has(kind)) element.remove();
         seen.add(kind);
     }
+    for (const row of document.querySelectorAll("tr:nth-child(n + 6)")) row.remove();
 }"""
 OPEN_ALL = """() => {
     for (const answer of document.querySelectorAll("details")) answer.open = true;
