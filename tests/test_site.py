@@ -123,6 +123,12 @@ def page(browser, path):
     context.close()
 
 
+def resize(page, size):
+    """Give a page its size, if it has another: a long page takes a second to lay out anew."""
+    if page.viewport_size != size:
+        page.set_viewport_size(size)
+
+
 def _note_errors(message, complaints):
     if message.type == "error":
         complaints.append(message.text)
@@ -234,28 +240,28 @@ def test_every_solution_opens_by_keyboard(page):
         assert button.get_attribute("aria-expanded") == "true"
 
 
-def test_a_phone_need_not_scroll_sideways(page):
-    page.set_viewport_size(PHONE)
-    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-    page.set_viewport_size(WIDE)
-
-
-@pytest.mark.parametrize("width", [1920, 1280, 390])
-def test_code_and_what_it_prints_fit_their_column(page, width):
+@pytest.mark.parametrize(
+    "size", [WIDE, {"width": 1920, "height": 900}, PHONE], ids=["wide", "very-wide", "phone"]
+)
+def test_code_and_what_it_prints_fit_their_column(page, size):
     page.evaluate(OPEN_ALL)
-    page.set_viewport_size({"width": width, "height": 900})
+    resize(page, size)
     cut = page.locator("main .cell_input pre, main .cell_output pre").evaluate_all(
         """cells => cells
             .filter(cell => cell.clientWidth && cell.scrollWidth > cell.clientWidth + 1)
             .map(cell => cell.innerText)"""
     )
-    page.set_viewport_size(WIDE)
     assert cut == []
+
+
+def test_a_phone_need_not_scroll_sideways(page):
+    resize(page, PHONE)
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
 def test_a_phone_shows_figures_at_a_size_that_can_be_read(page):
     """Letters of ten points are eight pixels or larger in wide figures, seven in all others."""
-    page.set_viewport_size(PHONE)
+    resize(page, PHONE)
     sizes = page.locator("article .cell_output > figure img").evaluate_all(
         """images => images
             .filter(image => image.clientWidth && !image.closest(".solution, .still"))
@@ -266,7 +272,6 @@ def test_a_phone_shows_figures_at_a_size_that_can_be_read(page):
                 return [image.alt, scale * 1000 / 72, image.closest(".wide-figure") ? 8 : 7];
             })"""
     )
-    page.set_viewport_size(WIDE)
     assert [(alt, size) for alt, size, least in sizes if size < least] == []
 
 
@@ -287,7 +292,7 @@ def test_a_phone_shows_equations_on_lines_of_their_own_whole(browser, path):
 
 def test_a_phone_shows_lines_to_their_end(page):
     """Equations and code within a line cannot scroll; what is too wide belongs on its own line."""
-    page.set_viewport_size(PHONE)
+    resize(page, PHONE)
     cut = page.locator("article mjx-container:not([display]), article :not(pre) > code")
     wide = cut.evaluate_all(
         """elements => elements
@@ -295,12 +300,11 @@ def test_a_phone_shows_lines_to_their_end(page):
             .filter(element => element.getBoundingClientRect().right > innerWidth)
             .map(element => element.parentElement.textContent)"""
     )
-    page.set_viewport_size(WIDE)
     assert wide == []
 
 
 def test_no_line_begins_with_the_mark_after_an_equation(page):
-    page.set_viewport_size(PHONE)
+    resize(page, PHONE)
     apart = page.locator("article span.math").evaluate_all(
         """equations => equations
             .filter(equation => /^[,.;:?!)]/.test(equation.nextSibling?.data ?? ""))
@@ -313,7 +317,6 @@ def test_no_line_begins_with_the_mark_after_an_equation(page):
             })
             .map(equation => equation.parentElement.textContent)"""
     )
-    page.set_viewport_size(WIDE)
     assert apart == []
 
 
@@ -341,17 +344,17 @@ def test_a_page_weighs_at_most_1500_kB(page):
 @pytest.mark.parametrize(
     ("theme", "size", "rules"),
     [
+        ("light", PHONE, {"rules": {rule: {"enabled": False} for rule in COLOURS}}),
         ("light", WIDE, {}),
         ("dark", WIDE, {"runOnly": COLOURS}),
-        ("light", PHONE, {"rules": {rule: {"enabled": False} for rule in COLOURS}}),
     ],
-    ids=["light-wide", "dark-wide", "light-phone"],
+    ids=["light-phone", "light-wide", "dark-wide"],
 )
 def test_axe_finds_nothing_that_would_keep_someone_out(page, theme, size, rules):
     page.evaluate(KEEP_ONE_OF_EACH_KIND)
     page.evaluate(OPEN_ALL)
     if page.viewport_size != size:
-        page.set_viewport_size(size)
+        resize(page, size)
         page.wait_for_timeout(500)  # till the theme has made what now scrolls focusable
     page.evaluate(USE_THEME, theme)
     found = Axe().run(page, options={"resultTypes": ["violations"], **rules})
