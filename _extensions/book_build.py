@@ -180,7 +180,7 @@ def _controls(root):
 def _files_of_controls(root):
     """Return the files of each control by the word with which a notebook calls it."""
     pages = root / "vae_utils" / "page"
-    shared = {*pages.glob("*.js"), *pages.glob("control*.*"), pages / "drawing.html"}
+    shared = {*pages.glob("*.js"), *pages.glob("control*.*"), *pages.glob("drawing.*")}
     return {
         "slider(": sorted(pages.glob("slider*.*")),
         "explorer": sorted({*pages.glob("explorer.*"), *shared}),
