@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PAGE := _build/html/index.html
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # What the chapters train is kept in the project, so that `make clean` finds it.
 export VAE_UTILS_CACHE ?= $(CURDIR)/.cache
@@ -18,11 +19,14 @@ book: $(INSTALLED)
 	$(BIN)/jupyter-book build . -W --keep-going
 	@echo "The book is at $(CURDIR)/$(PAGE)"
 
+# Runs each notebook once: the site is made of what they have shown.
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	if [ -x $(BIN)/biome ]; then $(BIN)/biome lint --error-on-warnings .; fi
-	$(BIN)/python -m pytest --nbval-lax --nbval-current-env --nbval-cell-timeout=300 --durations=15 -rs -n 2 --dist loadfile --no-loadscope-reorder tests book
+	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 book
+	$(MAKE) book
+	$(PYTEST) --durations=15 -rs tests
 
 # The reader's own copies, which git ignores; what a reader changed there stays.
 lab: $(INSTALLED)

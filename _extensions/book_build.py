@@ -52,17 +52,45 @@ def setup(app):
             shutil.rmtree(stale, ignore_errors=True)
     (build / MARK).touch()
     (build / STATE).write_text(everything)
-    os.environ["VAE_BOOK_BUILD"] = "1"  # the chapters' controls draw their frames for the page
-    os.environ["IPYTHONDIR"] = str(_kernels_of_the_build(build))
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what goes wrong in a notebook is an exception
+    prepare_kernels(build)
 
     def use_cache_of_state(app, config):
-        config.nb_execution_cache_path = str(build / ".jupyter_cache" / state)
+        config.nb_execution_cache_path = str(_path_of_outputs(build, state))
 
     app.connect("config-inited", use_cache_of_state)
     app.connect("env-before-read-docs", _run_side_by_side)
     app.connect("build-finished", _remove_mark)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
+
+
+def prepare_kernels(build):
+    """Set what the kernels find in their environment that run notebooks for a page."""
+    os.environ["VAE_BOOK_BUILD"] = "1"  # the chapters' controls draw their frames for the page
+    os.environ["IPYTHONDIR"] = str(_kernels_of_the_build(build))
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # what goes wrong in a notebook is an exception
+
+
+def outputs(root):
+    """Return the cache of outputs that a build of the book at `root` would read now."""
+    cache = get_cache(_path_of_outputs(root / "_build", _state(root)))
+    _forget_old_controls(cache, _controls(root))
+    return cache
+
+
+def keep(cache, path, executed, seconds):
+    """Put a notebook that was executed elsewhere into the cache, as if a build had run it."""
+    page = cache.get_project_notebook(_in_project(cache, path).uri)
+    page.nb.cells = executed.cells
+    _keep(cache, page, seconds)
+
+
+def _keep(cache, page, seconds):
+    bundle = create_cache_bundle(page, None, None, seconds, None)
+    cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+
+
+def _path_of_outputs(build, state):
+    return build / ".jupyter_cache" / state
 
 
 def _kernels_of_the_build(build):
@@ -110,8 +138,7 @@ def _run(cache, notebooks, timeout):
         coalesced = {"coalesce_streams": True}  # of a progress bar the last line stays
         result = single_nb_execution(page.nb, str(path.parent), timeout, False, **coalesced)
         if not result.err:
-            bundle = create_cache_bundle(page, None, None, result.time, None)
-            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+            _keep(cache, page, result.time)
         return "/".join(path.with_suffix("").parts[-2:]), result.time
 
     for kernels, uris in ((AT_A_TIME, far_apart(together)), (1, alone)):

@@ -70,8 +70,8 @@ def measure(images, latent_dim, width):
     print(json.dumps({"seconds": seconds, "megabytes": peak}))
 
 
-def measure_stream(path, way, headroom=HEADROOM):
-    """Train two epochs on the file at `path` under a cap; print the result as a line of JSON."""
+def measure_stream(path, way, headroom=HEADROOM, epochs=2):
+    """Train on the file at `path` under a cap; print the result as a line of JSON."""
     import numpy as np
     import tensorflow as tf
 
@@ -89,7 +89,7 @@ def measure_stream(path, way, headroom=HEADROOM):
     resource.setrlimit(resource.RLIMIT_DATA, (cap, cap))
     try:
         images = folder.stream(disk) if way == "streamed" else training.batches(np.load(path))
-        seconds = epoch_seconds(vae, images, 2)
+        seconds = epoch_seconds(vae, images, epochs)
         result = f"{1e6 * seconds / len(disk):.0f} µs per image"
     except (MemoryError, tf.errors.ResourceExhaustedError) as error:
         result = f"{type(error).__name__}: out of memory"

@@ -23,32 +23,13 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 def pytest_configure(config):
-    """Let notebooks and processes of tests share the processors; workers inherit what is set."""
+    """Let workers, and the processes that tests start, share the processors."""
     book_build.share_processors(config.getoption("numprocesses", None) or 1)
 
 
 def pytest_collection_modifyitems(items):
-    """Put what takes longest first: the site, all on one worker, then notebooks as in a build."""
-    files = {}
-    for item in items:
-        files.setdefault(item.path, []).append(item)
-    notebooks = book_build.far_apart([path for path in files if path.suffix == ".ipynb"])
-    site = [path for path in files if path.name == "test_site.py"]
-    items[:] = [item for path in dict.fromkeys([*site, *notebooks, *files]) for item in files[path]]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-    """Let notebooks run on the bundled digits, without a network: `make book` runs them on MNIST.
-
-    So the two commands together have run every page on both.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        if item.path.suffix == ".ipynb":
-            patch.delenv("MNIST_NPZ", raising=False)
-            patch.setenv("KERAS_HOME", str(BUILD / "no_mnist"))
-            patch.setenv("https_proxy", "http://127.0.0.1:9")
-        return (yield)
+    """Put the site first, which is the longest and all on one worker."""
+    items.sort(key=lambda item: item.path.name != "test_site.py")
 
 
 @pytest.fixture(scope="session")

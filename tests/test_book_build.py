@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ while not Path('{other}').exists():
     assert time.monotonic() < end, "the other did not come"
     time.sleep(0.05)
 """
+
+NBVAL = ["-p", "conftest", "-p", "no:cacheprovider", "--nbval-lax", "--nbval-current-env"]
 
 
 @pytest.fixture
@@ -63,10 +66,16 @@ def write(root, name, code, text=""):
 
 def build(root):
     """Build the book; return the process and the names of the notebooks that have run so far."""
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", root, root / "_build/html"]
-    environment = os.environ | {"MNIST_NPZ": str(root / "mnist.npz")}
+    return run(root, "sphinx", "-W", "--keep-going", root, root / "_build/html")
+
+
+def run(root, module, *arguments):
+    """Run a module as a program on the book; return as `build` does."""
+    paths = os.pathsep.join([str(root / "book"), str(REPOSITORY / "_extensions"), *sys.path])
+    environment = os.environ | {"MNIST_NPZ": str(root / "mnist.npz"), "PYTHONPATH": paths}
     environment = {name: environment[name] for name in environment.keys() - {*book_build.THREADS}}
-    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    command = [sys.executable, "-m", module, *arguments]
+    process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
     return process, sorted((root / "runs").read_text().split())
 
 
@@ -101,6 +110,50 @@ def test_a_page_of_text_with_code_runs_beside_the_notebooks(root):
     process, runs = build(root)
     assert (process.returncode, runs) == (0, ["one", "two"]), process.stderr
     assert build(root)[1] == ["one", "two"]
+
+
+def test_what_nbval_has_run_is_on_the_page_and_does_not_run_again(root):
+    (root / "book").mkdir()
+    shutil.copy(REPOSITORY / "book" / "conftest.py", root / "book")
+    code = (
+        "import sys\nfor i in range(3):\n    print('\\rstep', i, end='')\nsys.version_info[0] + 39"
+    )
+    write(root, "one", MEET.format(name="one", other="two") + code)
+    nbval = [
+        "-p",
+        "conftest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+    ]
+    process, runs = run(root, "pytest", *nbval, "one.ipynb", "two.ipynb")
+    assert (process.returncode, runs) == (0, ["one", "two"]), process.stdout
+    process, runs = build(root)
+    assert (process.returncode, runs) == (0, ["one", "two"]), process.stderr
+    page = (root / "_build" / "html" / "one.html").read_text()
+    assert ">42\n" in page
+    assert "step 2" in page
+    assert "step 1" not in page
+
+
+@pytest.mark.parametrize("why", ["a cell failed", "it runs alone"])
+def test_what_nbval_cannot_vouch_for_runs_in_the_build(root, why):
+    (root / "book").mkdir()
+    shutil.copy(REPOSITORY / "book" / "conftest.py", root / "book")
+    write(root, "one", "from pathlib import Path; assert len(Path('runs').read_text()) > 4")
+    write(root, "two", "")
+    notebook = nbformat.read(root / "two.ipynb", as_version=4)
+    notebook.metadata["runs_alone"] = why == "it runs alone"
+    nbformat.write(notebook, root / "two.ipynb")
+    name = "one.ipynb" if why == "a cell failed" else "two.ipynb"
+    process, runs = run(root, "pytest", *NBVAL, name)
+    assert process.returncode == (why == "a cell failed"), process.stdout
+    assert len(runs) == 1
+    process, runs = build(root)
+    assert (process.returncode, len(runs)) == (0, 3), process.stderr
 
 
 def test_a_change_of_a_control_runs_the_pages_that_have_it(root):

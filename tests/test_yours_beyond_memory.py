@@ -59,7 +59,7 @@ def test_under_a_cap_only_the_stream_trains(bundled, tmp_path, run_python, way):
         import runpy, sys
         sys.path.insert(0, {str(GROWTH.parent)!r})
         growth = runpy.run_path({str(GROWTH)!r})
-        growth["measure_stream"]({str(path)!r}, {way!r}, 100 * 2**20)
+        growth["measure_stream"]({str(path)!r}, {way!r}, 100 * 2**20, epochs=1)
     """)
     last = output.splitlines()[-1]
     assert ("per image" in last) == (way == "streamed"), last

@@ -1,0 +1,50 @@
+"""Notebooks under nbval: run as in a build, and kept for the pages.
+
+So `make test` runs each notebook once, and looks at the site of these runs.
+"""
+
+import time
+from pathlib import Path
+
+import book_build
+import pytest
+
+ROOT = Path(__file__).parent.parent
+START = pytest.StashKey()
+
+
+def pytest_configure(config):
+    """Set what kernels find; workers inherit it, and find the cache."""
+    book_build.share_processors(config.getoption("numprocesses", None) or 1)
+    book_build.prepare_kernels(ROOT / "_build")
+    config.outputs = book_build.outputs(ROOT)
+
+
+def pytest_collection_modifyitems(items):
+    """Put pages that share a trained model apart, as a build does."""
+    cells = {}
+    for item in items:
+        cells.setdefault(item.path, []).append(item)
+    pages = book_build.far_apart(list(cells))
+    items[:] = [cell for path in pages for cell in cells[path]]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Note what a cell has shown, unless it has failed."""
+    item.parent.stash.setdefault(START, time.monotonic())
+    yield
+    count = item.cell_num + 1
+    item.cell.update(outputs=item.test_outputs, execution_count=count)
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Keep a notebook whose cells have all run; not one that runs alone."""
+    if nextitem is not None and nextitem.parent is item.parent:
+        return
+    notebook = item.parent.nb
+    seconds = time.monotonic() - item.parent.stash[START]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    ran = all(cell.execution_count for cell in code)
+    if ran and not notebook.metadata.get("runs_alone"):
+        book_build.keep(item.config.outputs, item.path, notebook, seconds)
