@@ -1,7 +1,8 @@
 """A working copy in JupyterLab, in a real browser: run whole, it reads like the page of the site.
 
-For each kind of control the quickest page that has it; `test_plain_notebooks.py` reads the copies
-of all pages, and nbval runs them. Needs a Chromium, as the tests of the site do.
+The quickest page that has a slider, and a notebook with the explorer and the grid, whose pages
+train for longer; `test_plain_notebooks.py` reads the copies of all pages, and nbval runs them.
+Needs a Chromium, as the tests of the site do.
 """
 
 import json
@@ -22,7 +23,6 @@ sys.path.insert(0, str(ROOT / "tools"))
 
 import working_copies  # noqa: E402
 
-CONTROLS = ("slider(", "explorer.show(", "grid.show(")
 EXPRESSION = re.compile(r"\{eval\}`glue\.values\[\"([^\"]+)\"\]`")
 SETTINGS = {
     "notebook-extension/tracker": {"windowingMode": "none"},  # cells out of sight are there too
@@ -51,10 +51,11 @@ def seconds(path):
     return int(re.search(r"(\d+) seconds to run", path.read_text())[1])
 
 
-def quickest_page_with_each_control():
+@pytest.fixture(scope="module")
+def name():
     pages = sorted(ROOT.glob("book/*/*.ipynb"), key=seconds)
-    found = (next(page for page in pages if control in page.read_text()) for control in CONTROLS)
-    return [f"{path.parent.name}/{path.name}" for path in dict.fromkeys(found)]
+    path = next(page for page in pages if "slider(" in page.read_text())
+    return f"{path.parent.name}/{path.name}"
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +113,13 @@ def _wait_until_it_answers(address, process):
     pytest.fail("JupyterLab does not answer")
 
 
-@pytest.fixture(scope="module", params=quickest_page_with_each_control())
-def name(request):
-    return request.param
-
-
 @pytest.fixture(scope="module")
 def page(browser, lab, name):
-    """Open a page in JupyterLab and run all its cells."""
+    yield from opened_and_run(browser, lab, name)
+
+
+def opened_and_run(browser, lab, name):
+    """Open a notebook in JupyterLab and run all its cells; yield the page, then close it."""
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     page.set_default_timeout(5 * MINUTE)
     workspace = Path(name).parent  # one of its own, or the tabs of the last page would come back
@@ -192,22 +192,19 @@ def test_terms_show_their_meaning(page):
     assert all(len(meaning.split()) >= 3 for meaning in meanings)
 
 
-def test_controls_answer_to_the_keyboard(page):
-    for handle in page.locator(".widget-hslider [role=slider], .widget-hslider .noUi-handle").all():
+def test_a_slider_answers_to_the_keyboard(page):
+    handles = page.locator(".widget-hslider [role=slider], .widget-hslider .noUi-handle").all()
+    assert handles
+    for handle in handles:
         box = handle.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')]").element_handle()
-        assert changes(page, box, "box => box.querySelector('img').src", handle)
-    for plane in page.locator(".latent-explorer [data-part=plane]").all():
-        xpath = "xpath=ancestor::*[contains(@class, 'latent-explorer')]"
-        root = plane.locator(xpath).element_handle()
-        page.wait_for_function("root => root.explorer?.state", arg=root)
-        assert changes(page, root, "root => root.explorer.state.z.join()", plane)
+        assert changes(page, box, "box => box.querySelector('img').src", handle, "ArrowRight")
 
 
-def changes(page, element, look, control):
-    """Press an arrow key on a control; return whether what one sees changes within a minute."""
+def changes(page, element, look, control, key):
+    """Press a key on a control; return whether what one sees changes within a minute."""
     before = element.evaluate(look)
     control.focus()
-    page.keyboard.press("ArrowRight")
+    page.keyboard.press(key)
     changed = f"([element, before]) => ({look})(element) !== before"
     return page.wait_for_function(changed, arg=[element, before], timeout=MINUTE)
 
@@ -220,3 +217,42 @@ def test_a_link_opens_the_page_that_it_names(page):
     page.wait_for_function(
         f"(name) => {CURRENT}?.context?.path?.endsWith(name)", arg=target.split("/")[-1]
     )
+
+
+LIVING = """
+from vae_utils import data, models
+from vae_utils.beyond import codes
+from vae_utils.page import explorer, grid
+
+digits = data.load_digits("bundled")
+vqvae = codes.build(codes=9, width=16, seed=0)
+vqvae.start_from(digits.x_test[:100], 0)
+"""
+
+
+@pytest.fixture(scope="module")
+def living(browser, lab, copies):
+    cells = LIVING, "explorer.show(models.build_vae('linear'), digits)", "grid.show(vqvae, digits)"
+    kernel = {"name": "python3", "display_name": "Python 3"}
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata={"kernelspec": kernel}
+    )
+    (copies / "controls").mkdir()
+    nbformat.write(notebook, copies / "controls" / "living.ipynb")
+    yield from opened_and_run(browser, lab, "controls/living.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "seen", "key"),
+    [
+        ("explorer", "[data-part=plane]", "root.explorer?.state?.z?.join()", "ArrowRight"),
+        ("grid", "[data-part=cells] button", "root.grid?.state?.codes?.join()", "ArrowUp"),
+    ],
+    ids=["explorer", "grid"],
+)
+def test_a_living_control_answers_to_the_keyboard(living, name, part, seen, key):
+    assert living.all_ran
+    root = living.locator(f".latent-{name}")
+    element = root.element_handle()
+    living.wait_for_function(f"root => {seen}", arg=element)
+    assert changes(living, element, f"root => {seen}", root.locator(part).first, key)

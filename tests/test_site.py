@@ -32,15 +32,20 @@ NOTE_JUMPS = """
         for (const entry of list.getEntries()) window.jumped += entry.value;
     }).observe({ type: "layout-shift", buffered: true });
 """
-# Of thousands of equations, words of code and rows, all but one of each kind are taken away, for
-# speed. The kind of a row is that of all in it, and which of that is empty.
+# Of thousands of equations, words of code, paragraphs and rows, all but one of each kind are taken
+# away, for speed. The kind of an element is that of all around it and of all in it: tags, classes,
+# attributes, and which of it is empty.
 KEEP_ONE_OF_EACH_KIND = """() => {
+    const alike = "mjx-container, .highlight span, .copybtn, tbody tr, section > p, li";
     const seen = new Set();
-    const kindOf = (element) => element.tagName + element.className + !element.textContent.trim();
-    const alike = "mjx-container, .highlight span, .copybtn, tbody tr";
+    const kindOf = (element) => [element.tagName, element.className,
+        ...element.getAttributeNames(), !element.textContent.trim()].join();
+    const placeOf = (element) =>
+        element ? placeOf(element.parentElement) + element.tagName + element.className : "";
     for (const element of document.querySelectorAll(alike)) {
-        const parts = element.matches("tr") ? element.querySelectorAll("*") : [];
-        const kind = [element, ...parts].map(kindOf).join();
+        if (!element.isConnected) continue;
+        const parts = element.matches("tr, p, li") ? element.querySelectorAll("*") : [];
+        const kind = [placeOf(element.parentElement), ...[element, ...parts].map(kindOf)].join();
         if (seen.has(kind)) element.remove();
         seen.add(kind);
     }
@@ -356,8 +361,8 @@ def test_a_page_weighs_at_most_1500_kB(page):
 def test_axe_finds_nothing_that_would_keep_someone_out(page, theme, size, rules):
     page.evaluate(KEEP_ONE_OF_EACH_KIND)
     page.evaluate(OPEN_ALL)
-    if page.viewport_size != size:
-        page.set_viewport_size(size)
+    resize(page, size)
+    if theme == "light":
         page.wait_for_timeout(500)  # till the theme has made what now scrolls focusable
     page.evaluate(USE_THEME, theme)
     found = Axe().run(page, options={"resultTypes": ["violations"], **rules})
