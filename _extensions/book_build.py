@@ -24,6 +24,7 @@ from itertools import zip_longest
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
+import filelock
 from jupyter_cache import get_cache
 from jupyter_cache.executors.utils import create_cache_bundle, single_nb_execution
 from jupyter_cache.readers import NbReadError
@@ -73,15 +74,23 @@ def prepare_kernels(build):
 def outputs(root):
     """Return the cache of outputs that a build of the book at `root` would read now."""
     cache = get_cache(_path_of_outputs(root / "_build", _state(root)))
-    _forget_old_controls(cache, _controls(root))
+    with _one_at_a_time(cache):
+        _forget_old_controls(cache, _controls(root))
     return cache
 
 
 def keep(cache, path, executed, seconds):
     """Put a notebook that was executed elsewhere into the cache, as if a build had run it."""
-    page = cache.get_project_notebook(_in_project(cache, path).uri)
-    page.nb.cells = executed.cells
-    _keep(cache, page, seconds)
+    with _one_at_a_time(cache):
+        page = cache.get_project_notebook(_in_project(cache, path).uri)
+        page.nb.cells = executed.cells
+        _keep(cache, page, seconds)
+
+
+def _one_at_a_time(cache):
+    """Return a lock: two processes that write into the cache at once would fail."""
+    Path(cache.path).mkdir(parents=True, exist_ok=True)
+    return filelock.FileLock(Path(cache.path) / "lock")
 
 
 def _keep(cache, page, seconds):
