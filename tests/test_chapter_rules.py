@@ -25,6 +25,7 @@ FRAME = (
 
 WORDS, MINUTES, SECONDS, CELLS = 3000, 25, 60, 105  # one sitting
 WORDS_A_MINUTE, SECONDS_A_CELL = 200, 10
+CODE_IN_A_ROW = 9
 
 
 def page_paths():
@@ -115,6 +116,18 @@ def test_a_page_is_one_sitting(page):
     assert to_read in (math.ceil(minutes), math.ceil(minutes) + 1)
     assert to_read <= MINUTES
     assert to_run <= SECONDS
+
+
+def test_code_is_not_left_alone_for_long(page):
+    """What a reader sees as cells of code one after the other, with nothing said in between."""
+    shown = {id(cell) for cell in open_code_cells(page)}
+    in_a_row = 0
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            in_a_row = 0
+        elif id(cell) in shown and "remove-cell" not in cell.metadata.get("tags", []):
+            in_a_row += 1
+        assert in_a_row <= CODE_IN_A_ROW, cell.id
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter[0].name)
