@@ -129,7 +129,7 @@ def run_two(folder, code, *trainings):
         processes.append(subprocess.Popen(command, env=environment, cwd=folder, **pipes))
     said = []
     for process in processes:
-        output, errors = process.communicate(timeout=200)
+        output, errors = process.communicate(timeout=500)
         lines = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
         said.append({"code": process.returncode, "errors": errors, **lines})
     return said
