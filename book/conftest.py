@@ -8,6 +8,7 @@ from pathlib import Path
 
 import book_build
 import pytest
+from nbval.kernel import RunningKernel
 
 ROOT = Path(__file__).parent.parent
 START = pytest.StashKey()
@@ -18,6 +19,18 @@ def pytest_configure(config):
     book_build.share_processors(config.getoption("numprocesses", None) or 1)
     book_build.prepare_kernels(ROOT / "_build")
     config.outputs = book_build.outputs(ROOT)
+
+
+def execute(kernel, source, allow_stdin=None):
+    """Execute a cell as nbval does, but as part of the history.
+
+    Without one, a semicolon at the end of a cell hides nothing.
+    """
+    options = {"allow_stdin": allow_stdin, "stop_on_error": False}
+    return kernel.kc.execute(source, **options)
+
+
+RunningKernel.execute_cell_input = execute
 
 
 def pytest_collection_modifyitems(items):

@@ -117,6 +117,7 @@ def test_what_nbval_has_run_is_on_the_page_and_does_not_run_again(root):
     shutil.copy(REPOSITORY / "book" / "conftest.py", root / "book")
     code = "for i in range(3):\n    print('\\rstep', i, end='')\n6 * 7"
     write(root, "one", MEET.format(name="one", other="two") + code)
+    write(root, "two", MEET.format(name="two", other="one") + "'not ' + 'shown';")
     side_by_side = ["-n", "2", "--dist", "loadfile"]
     process, runs = run(root, "pytest", *NBVAL, *side_by_side, "one.ipynb", "two.ipynb")
     assert (process.returncode, runs) == (0, ["one", "two"]), process.stdout
@@ -126,6 +127,7 @@ def test_what_nbval_has_run_is_on_the_page_and_does_not_run_again(root):
     assert ">42\n" in page
     assert "step 2" in page
     assert "step 1" not in page
+    assert "not shown" not in (root / "_build" / "html" / "two.html").read_text()
 
 
 @pytest.mark.parametrize("why", ["a cell failed", "it runs alone"])
