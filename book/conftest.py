@@ -56,8 +56,8 @@ def pytest_runtest_teardown(item, nextitem):
     if nextitem is not None and nextitem.parent is item.parent:
         return
     notebook = item.parent.nb
-    seconds = time.monotonic() - item.parent.stash[START]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     ran = all(cell.execution_count for cell in code)
     if ran and not notebook.metadata.get("runs_alone"):
+        seconds = time.monotonic() - item.parent.stash[START]
         book_build.keep(item.config.outputs, item.path, notebook, seconds)
