@@ -124,6 +124,40 @@ def test_the_loss_is_either_bound_and_falls_with_the_samples_for_one_of_them(bur
     assert alone == pytest.approx(averaged, abs=0.2)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_path_gradient_differs_by_the_score_and_the_score_s_mean_is_zero(burda, images, layers):
+    from jax import grad, jit, tree, vmap
+
+    weights, many = networks(burda, layers, size=0.5), np.repeat(images[:1], 20_000, axis=0)
+
+    def by_hand(weights, frozen, key):
+        """The ELBO, the density of q with weights of its own."""
+        value, below = 0.0, many
+        for i, encoder in enumerate(weights["encoders"]):
+            mean, log_std = burda._gaussian(encoder, below)
+            shape = (1, *mean.shape[-2:])
+            noise = burda.random.normal(burda.random.fold_in(key, i), shape)
+            z = mean + burda.jnp.exp(log_std) * noise
+            value += burda._log_density(z, *burda._gaussian(frozen[i], below)).mean()
+            below = z
+        return value
+
+    def slopes(key):
+        total, path = (
+            grad(burda.loss)(weights, many, 1, False, key, kind)["encoders"]
+            for kind in ("total", "path")
+        )
+        score = grad(by_hand, argnums=1)(weights, weights["encoders"], key)
+        return total, path, score
+
+    total, path, score = vmap(jit(slopes))(burda.random.split(burda.random.key(5), 20))
+    for all_, through_draws, left_out in zip(*map(tree.leaves, (total, path, score)), strict=True):
+        np.testing.assert_allclose(all_ - through_draws, left_out, atol=2e-4)
+        error = left_out.std(0) / np.sqrt(len(left_out))
+        assert (abs(left_out.mean(0)) < 5 * error + 1e-6).all()
+        assert abs(left_out).max() > 1e-3  # there is something to leave out
+
+
 @pytest.fixture
 def run(burda, digits, monkeypatch, tmp_path):
     """Return a function that runs the program on 320 images; it counts what is trained."""
@@ -132,12 +166,12 @@ def run(burda, digits, monkeypatch, tmp_path):
     monkeypatch.setattr(burda, "TEST_BATCH", 16)
     monkeypatch.setattr(burda.data, "load_digits", lambda source: digits)
     train, trained = burda.train, []
-    monkeypatch.setattr(burda, "train", lambda *args: trained.append(args[:4]) or train(*args))
+    monkeypatch.setattr(burda, "train", lambda *args: trained.append(args[:5]) or train(*args))
 
     def run(**settings):
-        asked = {"layers": [1], "samples": [1, 2], "epochs": 2, "seeds": 2} | settings
+        asked = {"layers": [1], "samples": [1, 2], "epochs": 2, "seeds": 2, "gradient": "total"}
         trained.clear()
-        burda.main(**asked, results=tmp_path / "burda.json")
+        burda.main(**asked | settings, results=tmp_path / "burda.json")
         return list(trained), json.loads((tmp_path / "burda.json").read_text())
 
     return run
@@ -156,7 +190,7 @@ def test_an_interrupted_run_goes_on_with_its_file(burda, run, monkeypatch):
         run()
     monkeypatch.setattr(burda, "rows", whole)
     trained, table = run()
-    assert trained == [(1, 2, 2, 2)]
+    assert trained == [(1, 2, 2, 2, "total")]
     assert [(row["objective"], row["samples"]) for row in table] == [
         ("VAE", 1),
         ("IWAE", 2),
@@ -170,8 +204,22 @@ def test_an_interrupted_run_goes_on_with_its_file(burda, run, monkeypatch):
 def test_a_longer_run_takes_the_place_of_a_shorter_one_and_is_better(run):
     _, (short,) = run(samples=[1], epochs=1)
     trained, (long,) = run(samples=[1], epochs=12)
-    assert trained == [(1, 1, 12, 2)]
+    assert trained == [(1, 1, 12, 2, "total")]
     assert np.mean(long["nats"]) < np.mean(short["nats"]) - 5
+
+
+def test_both_gradients_stand_side_by_side_and_only_the_elbo_has_the_second(run):
+    run(epochs=1)
+    trained, table = run(epochs=1, gradient="path")
+    assert trained == [(1, 1, 1, 2, "path"), (1, 2, 1, 2, "path")]
+    kinds = [(row["samples"], row["gradient"], row["objective"]) for row in table]
+    assert kinds == [
+        (1, "path", "VAE"),
+        (1, "total", "VAE"),
+        (2, "path", "VAE"),
+        (2, "total", "IWAE"),
+        (2, "total", "VAE"),
+    ]
 
 
 def test_the_page_shows_what_the_file_holds(chapter_code, monkeypatch):
@@ -179,11 +227,10 @@ def test_the_page_shows_what_the_file_holds(chapter_code, monkeypatch):
     page = chapter_code("10_likelihoods", "imports", "table", "table-2", "table-rows", "table-show")
     table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page["lines"][2:]]
     shown = {(int(row[0]), row[1], int(row[2])): row[3:] for row in table}
-    assert len(shown) == len(table) == 12
+    assert len(shown) == len(table) == 13
     for run in json.loads((BENCHMARKS / "burda.json").read_text()):
-        published, ours, more, seeds, epochs = shown[
-            run["layers"], run["objective"], run["samples"]
-        ]
+        name = run["objective"] + {"total": "", "path": ", path"}[run["gradient"]]
+        published, ours, more, seeds, epochs = shown[run["layers"], name, run["samples"]]
         mean = sum(run["nats"]) / len(run["nats"])
         assert float(ours) == pytest.approx(mean, abs=0.006)
         difference = float(more.replace("−", "-"))

@@ -193,6 +193,10 @@ def test_every_image_is_shown_and_described(page):
         assert len(alt.split()) >= 10, alt
 
 
+def test_no_cell_shows_what_it_returns_as_text(page):
+    assert page.locator(".cell_output .text_plain").all_inner_texts() == []
+
+
 def test_every_slider_changes_its_picture_and_its_description(page):
     for frames in page.locator(".frames").all():
         image, slider = frames.locator("> img"), frames.locator("input")
