@@ -12,7 +12,7 @@ The ELBO's gradient is the total one, as in the paper, or with `--gradient path`
 al. (2017), which leaves out the term of log q(z|x) whose mean is zero: less noise at the same cost.
 
 Needs JAX (pip install -e '.[jax]'), which takes a GPU where it finds one. On two cores 550 epochs
-of K = 1 with one layer and one seed take 10 to 20 minutes, K = 50 days.
+of K = 1 with one layer and one seed take 13 to 27 minutes, K = 50 days.
 """
 
 import argparse

@@ -131,7 +131,7 @@ def test_the_path_gradient_differs_by_the_score_and_the_score_s_mean_is_zero(bur
     weights, many = networks(burda, layers, size=0.5), np.repeat(images[:1], 20_000, axis=0)
 
     def by_hand(weights, frozen, key):
-        """The ELBO, the density of q with weights of its own."""
+        """The mean of log q over draws, the density with weights of its own."""
         value, below = 0.0, many
         for i, encoder in enumerate(weights["encoders"]):
             mean, log_std = burda._gaussian(encoder, below)
