@@ -12,6 +12,7 @@ from nbval.kernel import RunningKernel
 
 ROOT = Path(__file__).parent.parent
 START = pytest.StashKey()
+SECONDS = "seconds of the page"  # which a worker reports with the last cell
 
 
 def pytest_configure(config):
@@ -19,6 +20,33 @@ def pytest_configure(config):
     book_build.share_processors(config.getoption("numprocesses", None) or 1)
     book_build.prepare_kernels(ROOT / "_build")
     config.outputs = book_build.outputs(ROOT)
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(OneLineAPage(config))
+
+
+class OneLineAPage:
+    """The progress in pages, as a build shows it, instead of cells."""
+
+    def __init__(self, config):
+        self.terminal, self.done = config.get_terminal_writer(), 0
+        paths = [Path(arg.split("::")[0]) for arg in config.args]
+        single = [path for path in paths if path.is_file()]
+        within = [page for path in paths for page in path.glob("*/*.ipynb")]
+        self.count = len(single + within)
+
+    def pytest_report_teststatus(self, report):
+        """Write nothing for a cell that has passed."""
+        if report.when == "call" and report.passed:
+            return "passed", "", ""
+
+    def pytest_runtest_logreport(self, report):
+        """Write a line when the last cell of a page has run."""
+        for name, seconds in report.user_properties:
+            if name == SECONDS and report.when == "teardown":
+                self.done += 1
+                page = report.nodeid.split(".ipynb")[0]
+                line = f"{self.done} of {self.count}: {page}"
+                self.terminal.line(f"{line}, {seconds:.0f} s")
 
 
 def execute(kernel, source, allow_stdin=None):
@@ -52,12 +80,18 @@ def pytest_runtest_call(item):
 
 
 def pytest_runtest_teardown(item, nextitem):
-    """Keep a notebook whose cells have all run; not one that runs alone."""
+    """Report a notebook's seconds; keep it, if all cells have run.
+
+    Not one that runs alone: its seconds are to be those of an idle machine.
+    """
     if nextitem is not None and nextitem.parent is item.parent:
         return
-    notebook = item.parent.nb
+    notebook, seconds = (
+        item.parent.nb,
+        time.monotonic() - item.parent.stash[START],
+    )
+    item.user_properties.append((SECONDS, seconds))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     ran = all(cell.execution_count for cell in code)
     if ran and not notebook.metadata.get("runs_alone"):
-        seconds = time.monotonic() - item.parent.stash[START]
         book_build.keep(item.config.outputs, item.path, notebook, seconds)

@@ -121,6 +121,8 @@ def test_what_nbval_has_run_is_on_the_page_and_does_not_run_again(root):
     side_by_side = ["-n", "2", "--dist", "loadfile"]
     process, runs = run(root, "pytest", *NBVAL, *side_by_side, "one.ipynb", "two.ipynb")
     assert (process.returncode, runs) == (0, ["one", "two"]), process.stdout
+    lines = re.findall(r"^(\d of 2): (?:one|two), \d+ s$", process.stdout, re.MULTILINE)
+    assert lines == ["1 of 2", "2 of 2"]
     process, runs = build(root)
     assert (process.returncode, runs) == (0, ["one", "two"]), process.stderr
     page = (root / "_build" / "html" / "one.html").read_text()

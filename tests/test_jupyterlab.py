@@ -1,7 +1,7 @@
 """A working copy in JupyterLab, in a real browser: run whole, it reads like the page of the site.
 
-The quickest page that has a slider, and a notebook with the explorer and the grid, whose pages
-train for longer; `test_plain_notebooks.py` reads the copies of all pages, and nbval runs them.
+The quickest page of each chapter, and a notebook with the explorer and the grid, whose pages train
+for longer; `test_plain_notebooks.py` reads the copies of all pages, and nbval runs them.
 Needs a Chromium, as the tests of the site do.
 """
 
@@ -51,11 +51,14 @@ def seconds(path):
     return int(re.search(r"(\d+) seconds to run", path.read_text())[1])
 
 
-@pytest.fixture(scope="module")
-def name():
-    pages = sorted(ROOT.glob("book/*/*.ipynb"), key=seconds)
-    path = next(page for page in pages if "slider(" in page.read_text())
-    return f"{path.parent.name}/{path.name}"
+def quickest_of_each_chapter():
+    pages = sorted(ROOT.glob("book/*/*.ipynb"), key=seconds, reverse=True)
+    return sorted({page.parent.name: f"{page.parent.name}/{page.name}" for page in pages}.values())
+
+
+@pytest.fixture(scope="module", params=quickest_of_each_chapter())
+def name(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -192,9 +195,11 @@ def test_terms_show_their_meaning(page):
     assert all(len(meaning.split()) >= 3 for meaning in meanings)
 
 
-def test_a_slider_answers_to_the_keyboard(page):
+def test_each_slider_answers_to_the_keyboard(page, notebook):
     handles = page.locator(".widget-hslider [role=slider], .widget-hslider .noUi-handle").all()
-    assert handles
+    assert len(handles) == sum(
+        "slider(" in cell.source for cell in notebook.cells if cell.cell_type == "code"
+    )
     for handle in handles:
         box = handle.locator("xpath=ancestor::*[contains(@class, 'widget-vbox')]").element_handle()
         assert changes(page, box, "box => box.querySelector('img').src", handle, "ArrowRight")
@@ -243,16 +248,16 @@ def living(browser, lab, copies):
 
 
 @pytest.mark.parametrize(
-    ("name", "part", "seen", "key"),
+    ("control", "part", "seen", "key"),
     [
         ("explorer", "[data-part=plane]", "root.explorer?.state?.z?.join()", "ArrowRight"),
         ("grid", "[data-part=cells] button", "root.grid?.state?.codes?.join()", "ArrowUp"),
     ],
     ids=["explorer", "grid"],
 )
-def test_a_living_control_answers_to_the_keyboard(living, name, part, seen, key):
+def test_a_living_control_answers_to_the_keyboard(living, control, part, seen, key):
     assert living.all_ran
-    root = living.locator(f".latent-{name}")
+    root = living.locator(f".latent-{control}")
     element = root.element_handle()
     living.wait_for_function(f"root => {seen}", arg=element)
     assert changes(living, element, f"root => {seen}", root.locator(part).first, key)

@@ -237,7 +237,7 @@ def log_likelihood(log_prob, z, rest):
     Returns:
         Nats per image, NumPy float64, shape `(n,)`.
     """
-    flat, at_once = z.reshape(-1, z.shape[-1]), 4096
+    flat, at_once = z.reshape(-1, z.shape[-1]), 1024
     parts = [log_prob(flat[row : row + at_once]) for row in range(0, len(flat), at_once)]
     log_w = np.concatenate(parts).reshape(rest.shape) + rest.astype(float)
     return logsumexp(log_w, axis=1) - np.log(rest.shape[1])

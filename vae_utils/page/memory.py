@@ -1,6 +1,8 @@
 """Gives memory back that Keras and TensorFlow keep."""
 
+import ctypes
 import gc
+import platform
 
 import keras
 
@@ -17,6 +19,8 @@ def release_trained_models():
     """
     keras.optimizers.Optimizer._all_reduce_sum_gradients = _sum_if_replicated
     gc.collect()
+    if platform.libc_ver()[0] == "glibc":  # which keeps freed memory for itself
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _sum_if_replicated(optimizer, grads_and_vars):
