@@ -17,6 +17,7 @@ the sources instead of trusting half-written pages, and sees the same warning ag
 import contextlib
 import hashlib
 import json
+import logging as standard_logging
 import os
 import re
 import shutil
@@ -54,6 +55,8 @@ def setup(app):
     (build / MARK).touch()
     (build / STATE).write_text(everything)
     prepare_kernels(build)
+    for handler in standard_logging.getLogger(logging.NAMESPACE).handlers:
+        handler.addFilter(_is_news)
 
     def use_cache_of_state(app, config):
         config.nb_execution_cache_path = str(_path_of_outputs(build, state))
@@ -62,6 +65,11 @@ def setup(app):
     app.connect("env-before-read-docs", _run_side_by_side)
     app.connect("build-finished", _remove_mark)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
+
+
+def _is_news(record):
+    """Whether a message is worth a line: not that a page's outputs come from the cache."""
+    return "Using cached notebook" not in record.getMessage()
 
 
 def prepare_kernels(build):

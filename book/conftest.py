@@ -28,7 +28,7 @@ class OneLineAPage:
     """The progress in pages, as a build shows it, instead of cells."""
 
     def __init__(self, config):
-        self.terminal, self.done = config.get_terminal_writer(), 0
+        self.config, self.done = config, 0
         paths = [Path(arg.split("::")[0]) for arg in config.args]
         single = [path for path in paths if path.is_file()]
         within = [page for path in paths for page in path.glob("*/*.ipynb")]
@@ -46,7 +46,8 @@ class OneLineAPage:
                 self.done += 1
                 page = report.nodeid.split(".ipynb")[0]
                 line = f"{self.done} of {self.count}: {page}"
-                self.terminal.line(f"{line}, {seconds:.0f} s")
+                terminal = self.config.get_terminal_writer()
+                terminal.line(f"{line}, {seconds:.0f} s")
 
 
 def execute(kernel, source, allow_stdin=None):
