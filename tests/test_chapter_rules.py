@@ -171,6 +171,14 @@ def test_keras_is_loaded_without_a_greeting(page):
     assert not keras or re.search(rf"\b({'|'.join(quiet)})\b", before)
 
 
+def test_a_page_runs_where_only_the_module_is(page):
+    """As on Colab: a file of the repository may be missing."""
+    for cell in code_cells(page):
+        if "../" in cell.source:
+            assert ".exists()" in cell.source, cell.id
+
+
+
 def test_every_seed_of_a_page_comes_from_one_place(page):
     seed = [cell for cell in code_cells(page) if "parameters" in cell.metadata.get("tags", [])]
     assert [cell.source for cell in seed] == ["SEED = 0"]
