@@ -178,7 +178,6 @@ def test_a_page_runs_where_only_the_module_is(page):
             assert ".exists()" in cell.source, cell.id
 
 
-
 def test_every_seed_of_a_page_comes_from_one_place(page):
     seed = [cell for cell in code_cells(page) if "parameters" in cell.metadata.get("tags", [])]
     assert [cell.source for cell in seed] == ["SEED = 0"]
