@@ -87,10 +87,8 @@ def pytest_runtest_teardown(item, nextitem):
     """
     if nextitem is not None and nextitem.parent is item.parent:
         return
-    notebook, seconds = (
-        item.parent.nb,
-        time.monotonic() - item.parent.stash[START],
-    )
+    notebook, now = item.parent.nb, time.monotonic()
+    seconds = now - item.parent.stash.get(START, now)
     item.user_properties.append((SECONDS, seconds))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     ran = all(cell.execution_count for cell in code)
