@@ -173,7 +173,7 @@ def test_every_number_of_the_prose_is_the_kernel_s(page, notebook):
 def test_nothing_shows_a_key_a_role_or_a_warning(page):
     text = "\n".join(shown(page))
     assert re.findall(r"\{\w+(?::\w+)?\}`|glue\.|⚠|:::|fig-\w+-", text) == []
-    signs = page.locator(".myst [class*=error], .myst [class*=warn]:not(.myst-admonition *, aside)")
+    signs = page.locator(".myst [class*=error], .myst [class*=warn]:not(.myst-admonition)")
     assert signs.count() == 0
 
 
