@@ -525,9 +525,8 @@ def test_no_task_of_the_page_takes_50_ms_while_it_learns(state, opened, browser)
     page = opened(state)
     part(page, "run").click()
     wait_until(page, "state.step > 5")
-    before = state_of(page)["step"]
     longest = longest_tasks(browser, page)
-    assert state_of(page)["step"] > before
+    assert state_of(page)["step"] > 100
     assert 0 < longest["CrRendererMain"] < 50
 
 
