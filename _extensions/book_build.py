@@ -96,7 +96,10 @@ def keep(cache, path, executed, seconds):
 
 
 def _one_at_a_time(cache):
-    """Return a lock: two processes that write into the cache at once would fail."""
+    """Return a lock: of two that write into the cache at once, the second may lose its outputs.
+
+    Jupyter Cache asks which records to keep, then removes all others: also one made in between.
+    """
     Path(cache.path).mkdir(parents=True, exist_ok=True)
     return filelock.FileLock(Path(cache.path) / "lock")
 
@@ -155,7 +158,8 @@ def _run(cache, notebooks, timeout):
         coalesced = {"coalesce_streams": True}  # of a progress bar the last line stays
         result = single_nb_execution(page.nb, str(path.parent), timeout, False, **coalesced)
         if not result.err:
-            _keep(cache, page, result.time)
+            with _one_at_a_time(cache):
+                _keep(cache, page, result.time)
         return "/".join(path.with_suffix("").parts[-2:]), result.time
 
     for kernels, uris in ((AT_A_TIME, far_apart(together)), (1, alone)):

@@ -5,9 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import book_build
+import jupyter_cache
 import nbformat
 import numpy as np
 import pytest
@@ -94,6 +96,18 @@ def test_two_notebooks_run_at_once_and_only_when_something_changed(root):
     (root / "vae_utils" / "models.py").write_text("another network")
     process, runs = build(root)
     assert (process.returncode, runs) == (0, ["one", "one", "two", "two", "two"]), process.stderr
+
+
+def test_notebooks_that_end_at_once_are_all_kept(root, monkeypatch):
+    for i in range(24):
+        write(root, f"page_{i}", f"print({i})")
+    done = types.SimpleNamespace(err=None, time=0.0)
+    monkeypatch.setattr(book_build, "single_nb_execution", lambda *_, **__: done)
+    monkeypatch.setattr(book_build, "AT_A_TIME", 6)
+    cache = jupyter_cache.get_cache(root / "cache")
+    uris = [book_build._in_project(cache, path).uri for path in root.glob("page_*.ipynb")]
+    book_build._run(cache, {uri: cache.get_project_notebook(uri).nb for uri in uris}, 30)
+    assert cache.list_unexecuted(filter_uris=uris) == []
 
 
 def test_pages_that_share_a_model_do_not_run_side_by_side():
