@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from scipy import stats
+from scipy.special import expit
 
 from vae_utils.beyond import diffusion
 
@@ -22,7 +24,7 @@ LEARNED = (
 
 @pytest.fixture(scope="module")
 def chapter(chapter_code):
-    return chapter_code(CHAPTER, "imports", "seed", "step-back", *LEARNED)
+    return chapter_code(CHAPTER, "imports", "seed", *LEARNED)
 
 
 @pytest.fixture
@@ -75,25 +77,33 @@ def test_the_network_says_the_same(chapter, random):
 def test_the_walk_without_fresh_noise_is_the_same(chapter, random):
     noise = random.standard_normal((30, 2))
     ours = chapter["denoise"](velocity, noise, 12, noisy=False)
-    theirs = diffusion.denoise(velocity, noise, 12, noisy=False)
+    theirs = diffusion.denoise(velocity, noise, 12)
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-def test_a_step_with_fresh_noise_has_mean_and_variance_of_page_ones_step_back(chapter, monkeypatch):
-    monkeypatch.setattr(diffusion, "ENDS", (1.0, -0.5))
+@pytest.mark.parametrize("width", ["narrow", "wide"])
+def test_a_noisy_step_back_has_bayes_mean_and_one_of_two_variances(chapter, width):
+    """Two steps with x̂ = 0.8 known for sure: z after the first, by Bayes' rule on a grid."""
+    log_t, log_s, x, z_t = -0.5, 1.0, 0.8, 0.3
     seen = []
 
-    def watched(z, log_snr):
-        seen.append(np.asarray(z))
-        return velocity(z, log_snr)
+    def sure(z, log_snr):
+        seen.append(z)
+        alpha, sigma = np.sqrt(expit(log_snr))[:, None], np.sqrt(expit(-log_snr))[:, None]
+        return ((alpha * z - x) / sigma).astype("float32")
 
-    z = np.full((100_000, 1), 0.3, "float32")
-    diffusion.denoise(watched, z, 2, schedule=diffusion.even)
-    alpha, sigma = map(float, diffusion.alpha_sigma(np.float32(-0.5)))
-    guess = alpha * 0.3 - sigma * float(velocity(z[:1], np.full(1, -0.5, "float32"))[0, 0])
-    mean, variance = chapter["step_back"](0.3, guess, -0.5, 1.0)
-    assert seen[1].mean() == pytest.approx(mean, abs=0.01)
-    assert seen[1].var() == pytest.approx(variance, rel=0.03)
+    chapter["denoise"](
+        sure, np.full((100_000, 1), z_t), 2, width, lambda t: log_s + (log_t - log_s) * t
+    )
+    z = np.linspace(-4, 4, 4001)
+    dimmed = np.sqrt(expit(log_t) / expit(log_s))
+    forward = expit(-log_t) - dimmed**2 * expit(-log_s)
+    p = stats.norm.pdf(z, np.sqrt(expit(log_s)) * x, np.sqrt(expit(-log_s)))
+    p *= stats.norm.pdf(z_t, dimmed * z, np.sqrt(forward))
+    p /= p.sum()
+    variance = p @ z**2 - (p @ z) ** 2 if width == "narrow" else forward
+    assert seen[1].mean() == pytest.approx(p @ z, abs=0.01)
+    assert seen[1].std() == pytest.approx(np.sqrt(variance), rel=0.02)
 
 
 def test_guidance_is_the_same(chapter_code, random):

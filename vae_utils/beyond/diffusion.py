@@ -86,19 +86,16 @@ def bound(velocity, x, levels=64, seed=0):
     return total / levels
 
 
-def denoise(velocity, noise, steps=64, seed=0, *, noisy=True, schedule=cosine):
+def denoise(velocity, noise, steps=64, schedule=cosine):
     """Turn noise into data, step by step, from the last level of a schedule to its first.
 
-    A step goes to α_s x̂ + σ_s times noise. If `noisy`, 1 − SNR_t / SNR_s of its variance is fresh
-    and the rest is the noise found, ε̂: a draw from q(z_s | z_t, x̂), ancestral sampling. Else all
-    of it is ε̂. Song, Meng & Ermon (2021), equation 12. The last step returns x̂.
+    A step goes to α_s x̂ + σ_s ε̂, without fresh noise: Song, Meng & Ermon (2021), equation 12. The
+    last step returns x̂.
 
     Args:
         velocity: as `cost` takes it.
         noise: draws from N(0, I), `(count, dimensions)`.
         steps: how often `velocity` is asked.
-        seed: integer from which the noise of the steps follows.
-        noisy: whether each step adds noise.
         schedule: where the levels lie, `even` or `cosine`.
 
     Returns:
@@ -108,7 +105,7 @@ def denoise(velocity, noise, steps=64, seed=0, *, noisy=True, schedule=cosine):
         ValueError: if `steps` is not a positive integer.
     """
     require(is_positive_integer(steps), "steps must be a positive integer.", f"{steps=}")
-    rng, z = np.random.default_rng(seed), np.asarray(noise, "float32")
+    z = np.asarray(noise, "float32")
     levels = ops.convert_to_numpy(schedule(np.linspace(1, 0, steps, dtype="float32")))
     alphas, sigmas = map(ops.convert_to_numpy, alpha_sigma(levels))
     for now in range(steps):
@@ -116,10 +113,6 @@ def denoise(velocity, noise, steps=64, seed=0, *, noisy=True, schedule=cosine):
         x, eps = alphas[now] * z - sigmas[now] * v, sigmas[now] * z + alphas[now] * v
         if now + 1 == steps:
             return x.astype("float32")
-        if noisy:
-            fresh = -np.expm1(levels[now] - levels[now + 1])
-            eps = np.sqrt(1 - fresh) * eps
-            eps += np.sqrt(fresh) * rng.standard_normal(z.shape, "float32")
         z = alphas[now + 1] * x + sigmas[now + 1] * eps
 
 
