@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import only_with_tensorflow, variables_are_copied
 from keras import layers, ops
 from scipy import special, stats
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
 
 from vae_utils.beyond import code_prior, codes
 
@@ -169,6 +169,16 @@ def test_codes_start_as_vectors_of_the_encoder(random):
     vqvae.start_from(x, 1)
     z = vqvae.encoder.predict(x, verbose=0).reshape(-1, 2)
     assert cdist(vqvae.codebook.numpy(), z).min(axis=1).max() < 1e-5
+
+
+def test_no_two_codes_start_alike(random):
+    vqvae = small(5)
+    x = np.zeros((30, 2, 2, 1), "float32")
+    x[:4] = random.random((4, 2, 2, 1))
+    vqvae.start_from(x, 1)
+    assert pdist(vqvae.codebook.numpy()).min() > 1e-3
+    with pytest.raises(ValueError, match="5 codes.*3 vectors"):
+        vqvae.start_from(x[3:], 1)
 
 
 @pytest.mark.parametrize(("make", "message"), [

@@ -18,7 +18,7 @@ X = (np.rint(255 * X) / 255).astype("float32")
 @pytest.fixture(scope="module")
 def page(chapter_code):
     """Return what the cells of the pages define that the report and the models have as well."""
-    cells = ("logistic", "bernoulli-noise", "gain", "bits-function", "rival-class", "rival")
+    cells = ("logistic", "logistic-means", "bernoulli-noise", "gain", "bits-function", "rival")
     names = chapter_code("yours", "imports", *cells)
     names.update(SEED=0, SIDE=SIDE, DIMENSIONS=3 * SIDE**2)  # of cells that need data
     return names
@@ -57,11 +57,11 @@ def mass(x, mean, scale):
     return high - low
 
 
-@pytest.mark.parametrize("name", ["DiscretizedLogistic", "LinearLogistic"])
+@pytest.mark.parametrize("name", ["DiscretizedLogistic", "LogisticAroundMeans"])
 def test_the_logistic_likelihoods_are_those_of_scipy(page, networks, name):
     vae = page[name](*networks)
     means = RANDOM.uniform(0.05, 0.95, X.shape)
-    outputs = means if name == "LinearLogistic" else np.log(means / (1 - means))
+    outputs = means if name == "LogisticAroundMeans" else np.log(means / (1 - means))
     nats = vae.reconstruction_term(X, outputs.astype("float32"))
     expected = -np.log(mass(X.astype("float64"), means, np.exp(-3.5))).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(nats, expected, rtol=2e-3)

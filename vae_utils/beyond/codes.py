@@ -106,8 +106,15 @@ class VQVAE(keras.Model):
         self.usage.assign(usage)
 
     def start_from(self, images, seed=None):
-        """Let each code begin as one of the encoder's vectors for some images."""
+        """Let each code begin as one of the encoder's vectors for some images, no two alike.
+
+        Raises:
+            ValueError: if the images have fewer different vectors than there are codes.
+        """
         z = self._vectors(images).reshape(-1, self.grid[-1])
+        z = np.unique(z.round(5), axis=0)  # blank patches have one vector, but for the last bits
+        wanted = f"{self.codes} codes need as many different vectors. Give more images."
+        require(len(z) >= self.codes, wanted, f"{len(z)} vectors")
         picks = np.random.default_rng(seed).choice(len(z), self.codes, replace=False)
         self.codebook.assign(z[picks])
 
