@@ -4,7 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PAGE := _build/html/index.html
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
+NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
+ALONE := $(sort $(shell grep -rl --include="*.ipynb" "\"runs_alone\": true" book))
 
 # What the chapters train is kept in the project, so that `make clean` finds it.
 export VAE_UTILS_CACHE ?= $(CURDIR)/.cache
@@ -19,14 +22,15 @@ book: $(INSTALLED)
 	$(BIN)/jupyter-book build . -W --keep-going
 	@echo "The book is at $(CURDIR)/$(PAGE)"
 
-# Runs each notebook once: the site is made of what they have shown.
+# Runs each notebook once, those that compare seconds alone: the site is made of what they have shown.
 test: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	if [ -x $(BIN)/biome ]; then $(BIN)/biome lint --error-on-warnings .; fi
-	$(PYTEST) --nbval-lax --nbval-current-env --nbval-cell-timeout=300 book
+	$(PYTEST) $(SIDE_BY_SIDE) $(NBVAL) book $(ALONE:%=--ignore=%)
+	$(PYTEST) $(NBVAL) $(ALONE)
 	$(MAKE) book
-	$(PYTEST) --durations=15 -rs tests
+	$(PYTEST) $(SIDE_BY_SIDE) --durations=15 -rs tests
 
 # The reader's own copies, which git ignores; what a reader changed there stays.
 lab: $(INSTALLED)

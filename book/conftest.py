@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import book_build
+import filelock
 import pytest
 from nbval.kernel import RunningKernel
 
@@ -32,7 +33,8 @@ class OneLineAPage:
         paths = [Path(arg.split("::")[0]) for arg in config.args]
         single = [path for path in paths if path.is_file()]
         within = [page for path in paths for page in path.glob("*/*.ipynb")]
-        self.count = len(single + within)
+        left_out = config.getoption("ignore") or []
+        self.count = len(single + within) - len(left_out)
 
     def pytest_report_teststatus(self, report):
         """Write nothing for a cell that has passed."""
@@ -60,6 +62,19 @@ def execute(kernel, source, allow_stdin=None):
 
 
 RunningKernel.execute_cell_input = execute
+start = RunningKernel.__init__
+
+
+def start_alone(self, *arguments, **options):
+    """Start a kernel as nbval does, one at a time.
+
+    Two that start at once could be given the same free port.
+    """
+    with filelock.FileLock(ROOT / "_build" / "kernel.lock"):
+        start(self, *arguments, **options)
+
+
+RunningKernel.__init__ = start_alone
 
 
 def pytest_collection_modifyitems(items):
@@ -83,7 +98,8 @@ def pytest_runtest_call(item):
 def pytest_runtest_teardown(item, nextitem):
     """Report a notebook's seconds; keep it, if all cells have run.
 
-    Not one that runs alone: its seconds are to be those of an idle machine.
+    Not one that should run alone but had company: its seconds are to be
+    those of an idle machine.
     """
     if nextitem is not None and nextitem.parent is item.parent:
         return
@@ -92,5 +108,6 @@ def pytest_runtest_teardown(item, nextitem):
     item.user_properties.append((SECONDS, seconds))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     ran = all(cell.execution_count for cell in code)
-    if ran and not notebook.metadata.get("runs_alone"):
+    had_company = hasattr(item.config, "workerinput")
+    if ran and not (had_company and notebook.metadata.get("runs_alone")):
         book_build.keep(item.config.outputs, item.path, notebook, seconds)

@@ -1,8 +1,11 @@
 """What the tests share: digits, folders and processes of their own, the built book, a browser."""
 
+import contextlib
 import dataclasses
 import os
+import random
 import shutil
+import socket
 import subprocess
 import sys
 import textwrap
@@ -30,6 +33,14 @@ def pytest_configure(config):
 def pytest_collection_modifyitems(items):
     """Put the site first, which is the longest and all on one worker."""
     items.sort(key=lambda item: item.path.name != "test_site.py")
+
+
+@pytest.fixture(autouse=True)
+def same_weights_each_time():
+    """Seed Keras, so that what a test builds does not depend on the tests before it."""
+    import keras
+
+    keras.utils.set_random_seed(0)
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +105,11 @@ def run_python(own_folders, tmp_path):
         started = [
             subprocess.Popen(command, env=os.environ | meeting, **pipes) for _ in range(processes)
         ]
-        ended = [process.communicate() for process in started]
+        try:
+            ended = [process.communicate(timeout=300) for process in started]
+        finally:
+            for process in started:  # those that wait for one that has died
+                process.kill()
         for process, (_, errors) in zip(started, ended):
             assert process.returncode == 0, errors.decode()
         return [output.decode() for output, _ in ended]  # carriage returns and all
@@ -189,6 +204,14 @@ def wait_until_forgotten(page, selector):
     while page.evaluate("gone.deref() !== undefined"):
         assert time.monotonic() < deadline, f"the document holds {selector}"
         memory.send("HeapProfiler.collectGarbage")
+
+
+def free_port():
+    """Return a port below those that a system hands out by itself, so that it stays free."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_768)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def skip_unless_required(reason):

@@ -146,21 +146,36 @@ def test_what_nbval_has_run_is_on_the_page_and_does_not_run_again(root):
     assert "not shown" not in (root / "_build" / "html" / "two.html").read_text()
 
 
-@pytest.mark.parametrize("why", ["a cell failed", "it runs alone"])
+@pytest.mark.parametrize("why", ["a cell failed", "it should have run alone"])
 def test_what_nbval_cannot_vouch_for_runs_in_the_build(root, why):
     (root / "book").mkdir()
     shutil.copy(REPOSITORY / "book" / "conftest.py", root / "book")
     write(root, "one", "from pathlib import Path; assert len(Path('runs').read_text()) > 4")
     write(root, "two", "")
     notebook = nbformat.read(root / "two.ipynb", as_version=4)
-    notebook.metadata["runs_alone"] = why == "it runs alone"
+    notebook.metadata["runs_alone"] = why == "it should have run alone"
     nbformat.write(notebook, root / "two.ipynb")
     name = "one.ipynb" if why == "a cell failed" else "two.ipynb"
-    process, runs = run(root, "pytest", *NBVAL, name)
+    company = ["-n", "2"] if why == "it should have run alone" else []
+    process, runs = run(root, "pytest", *NBVAL, *company, name)
     assert process.returncode == (why == "a cell failed"), process.stdout
     assert len(runs) == 1
     process, runs = build(root)
     assert (process.returncode, len(runs)) == (0, 3), process.stderr
+
+
+def test_what_nbval_has_run_alone_does_not_run_again(root):
+    (root / "book").mkdir()
+    shutil.copy(REPOSITORY / "book" / "conftest.py", root / "book")
+    for name in ("one", "two"):
+        write(root, name, "")
+        notebook = nbformat.read(root / f"{name}.ipynb", as_version=4)
+        notebook.metadata["runs_alone"] = True
+        nbformat.write(notebook, root / f"{name}.ipynb")
+    process, runs = run(root, "pytest", *NBVAL, "one.ipynb", "two.ipynb")
+    assert (process.returncode, runs) == (0, ["one", "two"]), process.stdout
+    process, runs = build(root)
+    assert (process.returncode, runs) == (0, ["one", "two"]), process.stderr
 
 
 def test_a_change_of_a_control_runs_the_pages_that_have_it(root):

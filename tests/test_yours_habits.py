@@ -299,9 +299,10 @@ def test_tensorboard_shows_the_numbers_of_the_history(images, tmp_path):
             if (found := re.search(r"http://localhost:\d+", line))
         )
         query = "/data/plugin/scalars/scalars?run=run/validation&tag=epoch_loss"
-        deadline, shown = time.monotonic() + 30, []
+        deadline, shown = time.monotonic() + 300, []
         while len(shown) < 2:
             assert time.monotonic() < deadline
+            assert process.poll() is None
             time.sleep(0.2)
             try:
                 with urllib.request.urlopen(address + query) as reply:

@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -14,7 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import ROOT, variables_are_copied
+from conftest import ROOT, free_port, variables_are_copied
 
 from vae_utils import models
 from vae_utils.yours import cluster
@@ -113,10 +112,7 @@ OF_TWO = """
 
 def run_two(folder, code, *trainings):
     """Run the trainings in two processes until one is dead; return what each has said, by name."""
-    servers = [socket.create_server(("localhost", 0)) for _ in range(2)]
-    cluster = {"worker": [f"localhost:{server.getsockname()[1]}" for server in servers]}
-    for server in servers:
-        server.close()
+    cluster = {"worker": [f"localhost:{free_port()}" for _ in range(2)]}
     command = [sys.executable, "-c", code + textwrap.dedent(WORKER), folder, *trainings]
     processes = []
     for index in range(2):
@@ -128,10 +124,14 @@ def run_two(folder, code, *trainings):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, env=environment, cwd=folder, **pipes))
     said = []
-    for process in processes:
-        output, errors = process.communicate(timeout=500)
-        lines = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
-        said.append({"code": process.returncode, "errors": errors, **lines})
+    try:
+        for process in processes:
+            output, errors = process.communicate(timeout=500)
+            lines = dict(line.split(" ", 1) for line in output.splitlines() if " " in line)
+            said.append({"code": process.returncode, "errors": errors, **lines})
+    finally:
+        for process in processes:
+            process.kill()
     return said
 
 

@@ -29,7 +29,7 @@
     const training = new Training(model, set.train, set.white, settings);
     const trainPart = Float32Array.from(set.train.subarray(0, set.heldOut.length), (value) => value / set.white);
     Object.assign(lab, { settings, set, model, training, noise, samples, trainPart, seconds: 0, rate: 0,
-                         fresh: true, losses: { sum: 0, count: 0 } });
+                         fresh: true, losses: [] });
     Object.assign(lab.look, { at: null, dimensions: [0, Math.min(1, latent - 1)] });
     send();
   }
@@ -46,6 +46,7 @@
     if (fixed.length) throw new Error(`Only ${LatentSettings.LIVE.join(", ")} can change while a model lives: `
       + `start again. Received: ${fixed.join(", ")}`);
     lab.settings = lab.training.settings = LatentSettings.check({ ...lab.settings, ...news });
+    lab.losses = [];
   }
 
   function look({ type: _, ...news }) {
@@ -73,14 +74,13 @@
       klPerDimension: Float32Array.from(klPerDimension), activity: activity(means, model.latent),
       ...(settings.view === "line" ? line(heldOut) : { pictures: pictures(means) }),
     };
-    if (losses.count) told.train.loss = losses.sum / losses.count;
+    if (losses.length) told.train.loss = losses.reduce((sum, loss) => sum + loss) / losses.length;
     if (told.truth) {  // exact, so without the noise of a sample
       const negativeElbo = -told.truth.elbo;
       Object.assign(told.heldOut, { negativeElbo, reconstruction: negativeElbo - heldOut.kl });
     }
     if (lab.fresh) told.data = described(set, settings);
     lab.fresh = false;
-    lab.losses = { sum: 0, count: 0 };
     return told;
   }
 
@@ -144,12 +144,12 @@
 
   // How it runs
 
-  /** Take one step; tell and return false where the loss is no longer finite. */
+  /** Take one step, and keep the losses of an epoch; tell and return false where one is not finite. */
   function step() {
-    const { training, losses } = lab;
+    const { training, losses, settings: { batch } } = lab;
     const loss = training.next();
-    losses.sum += loss;
-    losses.count += 1;
+    losses.push(loss);
+    if (losses.length * batch > training.count) losses.shift();
     if (Number.isFinite(loss)) return true;
     stop();
     postMessage({ type: "diverged", step: training.step });
