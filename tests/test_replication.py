@@ -142,16 +142,19 @@ def test_the_page_shows_how_often_a_verdict_held_and_how_far_a_number_went(toy, 
     assert row in text
 
 
-def test_every_verdict_of_the_book_has_been_replicated_and_held_in_nine_runs_of_ten():
+def test_every_verdict_and_number_has_been_replicated_and_verdicts_held_in_nine_runs_of_ten():
     table = json.loads((ROOT / replication.RESULTS).read_text())["pages"]
     assert set(table) == {replicate.name(path) for path in replicate.pages()}
     for path in replicate.pages():
         notebook = nbformat.read(path, as_version=4)
         asserted = {cell.id for cell in notebook.cells if "verdict" in cell.metadata}
+        quoted = set(replication._quoted(notebook))
         for source in replicate.SOURCES:
             runs = table[replicate.name(path)][source].values()
             assert len(runs) >= 5
             assert all(set(run["verdicts"]) == asserted for run in runs), (path.stem, source)
+            lacking = [quoted - set(run["numbers"]) for run in runs]
+            assert not any(lacking), (path.stem, source, lacking)
     assert replicate.failures(table) == []
 
 
