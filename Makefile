@@ -7,7 +7,7 @@ PAGE := _build/html/index.html
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := -n 2 --dist loadfile --no-loadscope-reorder
 NBVAL := --nbval-lax --nbval-current-env --nbval-cell-timeout=900
-ALONE := $(sort $(shell grep -rl --include="*.ipynb" "\"runs_alone\": true" book))
+ALONE := $(sort $(shell grep -rl --include="*.ipynb" --exclude-dir=".*" "\"runs_alone\": true" book))
 
 # What the chapters train is kept in the project, so that `make clean` finds it.
 export VAE_UTILS_CACHE ?= $(CURDIR)/.cache
@@ -28,7 +28,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	if [ -x $(BIN)/biome ]; then $(BIN)/biome lint --error-on-warnings .; fi
 	$(PYTEST) $(SIDE_BY_SIDE) $(NBVAL) book $(ALONE:%=--ignore=%)
-	$(PYTEST) $(NBVAL) $(ALONE)
+	$(if $(ALONE),$(PYTEST) $(NBVAL) $(ALONE))
 	$(MAKE) book
 	$(PYTEST) $(SIDE_BY_SIDE) --durations=15 -rs tests
 

@@ -154,8 +154,7 @@ def _run(cache, notebooks, timeout):
     logger.info("%d notebooks to run, about %d s", len(notebooks), _expected(notebooks, alone))
 
     def run(uri):
-        with _one_at_a_time(cache):
-            page, path = cache.get_project_notebook(uri), Path(uri)
+        page, path = cache.get_project_notebook(uri), Path(uri)
         coalesced = {"coalesce_streams": True}  # of a progress bar the last line stays
         result = single_nb_execution(page.nb, str(path.parent), timeout, False, **coalesced)
         if not result.err:

@@ -39,7 +39,7 @@ def memory():
 def run(notebook, folder):
     """Run one notebook; return its seconds, the peak memory in MiB, and what came of it."""
     command = [sys.executable, "-m", "nbconvert", "--to", "notebook", "--execute", notebook]
-    command += ["--ExecutePreprocessor.timeout=300", "--output-dir", folder]
+    command += ["--ExecutePreprocessor.timeout=900", "--output-dir", folder]
     environment = os.environ | {"VAE_UTILS_CACHE": str(folder / notebook.stem)}
     with (folder / "log").open("w+") as log:
         start, peak = time.perf_counter(), 0

@@ -33,7 +33,7 @@ def measure(path):
     """Run a notebook; return its seconds, its kernel's peak memory and the part kept, in MiB."""
     notebook = nbformat.read(path, as_version=4)
     folder = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, timeout=600, resources=folder)
+    client = NotebookClient(notebook, timeout=900, resources=folder)
     kept, done = [], threading.Event()
 
     def watch(process):

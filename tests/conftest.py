@@ -35,14 +35,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: item.path.name != "test_site.py")
 
 
-@pytest.fixture(autouse=True)
-def same_weights_each_time():
-    """Seed Keras, so that what a test builds does not depend on the tests before it."""
-    import keras
-
-    keras.utils.set_random_seed(0)
-
-
 @pytest.fixture(scope="session")
 def session_cache(tmp_path_factory):
     """Return the cache folder in which the bundled digits are enlarged once for all tests."""
@@ -209,7 +201,7 @@ def wait_until_forgotten(page, selector):
 def free_port():
     """Return a port below those that a system hands out by itself, so that it stays free."""
     while True:
-        port = random.SystemRandom().randrange(20_000, 32_768)
+        port = random.randrange(20_000, 32_768)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             return port
 

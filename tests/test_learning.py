@@ -479,6 +479,22 @@ def test_a_run_follows_its_seed(ask, scans):
     assert one["train"] == same["train"] != other["train"]
 
 
+@pytest.mark.parametrize("batch", [64, 1000])
+def test_the_loss_that_is_told_is_that_of_an_epoch_however_often_it_is_told(batch, ask, scans):
+    settings = {"view": "digits", "batch": batch, "hidden": 20}
+    ask(type="start", settings=settings, digits=scans)
+    first = ask(type="steps", count=6)["train"]["loss"]
+    told = ask(type="start", settings=settings, digits=scans)["train"]
+    assert told["loss"] == pytest.approx(told["reconstruction"] + told["kl"])
+    begin = told["loss"]
+    for _ in range(6):
+        told = ask(type="steps", count=1)["train"]
+    assert told["loss"] == first != told["reconstruction"] + told["kl"]
+    told = ask(type="steps", count=100)["train"]
+    assert begin - told["loss"] > 10
+    assert abs(told["loss"] - told["negativeElbo"]) < 1.5  # of the last steps only
+
+
 def test_a_snapshot_is_what_its_parts_say(ask, scans):
     settings = {"view": "digits", "latent": 3, "hidden": 40, "beta": 0.5, "rate": 0.005}
     first = ask(type="start", settings=settings, digits=scans)

@@ -26,6 +26,7 @@ def page(chapter_code):
 
 @pytest.fixture
 def networks():
+    keras.utils.set_random_seed(0)
     base = models.build_vae("linear", 16, (SIDE, SIDE, 3))
     return base.encoder, base.decoder
 

@@ -2,6 +2,7 @@
 
 import struct
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -346,6 +347,7 @@ def test_a_stream_has_a_known_length_and_batches_of_about_one_size(stream):
 
 
 def test_a_stream_trains(stream):
+    keras.utils.set_random_seed(0)
     vae = models.build_vae("linear", image_shape=(8, 8, 1), likelihood="bernoulli")
     history = training.train(vae, stream(batch_size=16), 3, progress=False).history
     assert history["loss"][-1] < history["loss"][0]

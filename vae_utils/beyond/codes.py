@@ -106,7 +106,7 @@ class VQVAE(keras.Model):
         self.usage.assign(usage)
 
     def start_from(self, images, seed=None):
-        """Let each code begin as one of the encoder's vectors for some images, no two alike.
+        """Let each code begin as one of the encoder's vectors for some images, no two the same.
 
         Raises:
             ValueError: if the images have fewer different vectors than there are codes.
@@ -193,7 +193,7 @@ def build(grid=GRID, codes=CODES, *, dimensions=DIMENSIONS, width=WIDTH, seed=No
 
 
 def load_or_train(digits, *arguments, steps=STEPS, seed=0, **kwargs):
-    """Return a VQ-VAE whose codes start as the encoder's vectors: cached, or trained and cached.
+    """Return a VQ-VAE, cached, or trained and cached; its codes start as vectors of the encoder.
 
     Args:
         digits, seed: as `scale.load_or_train`.

@@ -37,7 +37,7 @@ globalThis.LatentLab = (() => {
     const sets = { "8x8": await unpackDigits(payload.digits) };
     const still = matchMedia("(prefers-reduced-motion: reduce)");
     const state = { settings: null, snapshot: null, history: [], data: null, running: false, paced: false, stop: Infinity, diverged: false };
-    let worker = null, sent = new Set(), theme, todo = [], speaking = 0, linking = 0, sentAt = 0, pacing = 0, eager = false, patient = false, begun = 0, told = "";
+    let worker = null, sent = new Set(), theme, todo = [], speaking = 0, linking = 0, sentAt = 0, pacing = 0, eager = false, patient = false, beginnings = 0, told = "";
 
     // The worker
 
@@ -86,12 +86,12 @@ globalThis.LatentLab = (() => {
 
     /** Begin anew, with new weights, at step 0. */
     async function begin() {
-      const { view, data } = state.settings, turn = ++begun;
+      const { view, data } = state.settings, turn = ++beginnings;
       rest();
       todo = todo.length ? [showProgress] : [];  // of this view; the frame that was asked for comes
       Object.assign(state, { snapshot: null, history: [], data: null, diverged: false });
       const digits = view === "digits" ? await digitsOf(data) : null;
-      if (turn !== begun) return;  // it began again meanwhile, with other data
+      if (turn !== beginnings) return;  // it began again meanwhile
       state.digits = digits;
       const { settings } = state;
       if (!worker) employ();

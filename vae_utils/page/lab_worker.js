@@ -149,7 +149,7 @@
     const { training, losses, settings: { batch } } = lab;
     const loss = training.next();
     losses.push(loss);
-    if (losses.length * batch > training.count) losses.shift();
+    if (losses.length > Math.ceil(training.count / batch)) losses.shift();
     if (Number.isFinite(loss)) return true;
     stop();
     postMessage({ type: "diverged", step: training.step });
