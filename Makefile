@@ -28,7 +28,7 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	if [ -x $(BIN)/biome ]; then $(BIN)/biome lint --error-on-warnings .; fi
 	$(PYTEST) $(SIDE_BY_SIDE) $(NBVAL) book $(ALONE:%=--ignore=%)
-	$(if $(ALONE),$(PYTEST) $(NBVAL) $(ALONE))
+	$(if $(ALONE),$(PYTEST) -n 1 $(NBVAL) $(ALONE))
 	$(MAKE) book
 	$(PYTEST) $(SIDE_BY_SIDE) --durations=15 -rs tests
 

@@ -108,6 +108,6 @@ def pytest_runtest_teardown(item, nextitem):
     item.user_properties.append((SECONDS, seconds))
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     ran = all(cell.execution_count for cell in code)
-    had_company = hasattr(item.config, "workerinput")
-    if ran and not (had_company and notebook.metadata.get("runs_alone")):
+    workers = getattr(item.config, "workerinput", {}).get("workercount", 1)
+    if ran and (workers == 1 or not notebook.metadata.get("runs_alone")):
         book_build.keep(item.config.outputs, item.path, notebook, seconds)

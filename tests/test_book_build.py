@@ -172,7 +172,7 @@ def test_what_nbval_has_run_alone_does_not_run_again(root):
         notebook = nbformat.read(root / f"{name}.ipynb", as_version=4)
         notebook.metadata["runs_alone"] = True
         nbformat.write(notebook, root / f"{name}.ipynb")
-    process, runs = run(root, "pytest", *NBVAL, "one.ipynb", "two.ipynb")
+    process, runs = run(root, "pytest", *NBVAL, "-n", "1", "one.ipynb", "two.ipynb")
     assert (process.returncode, runs) == (0, ["one", "two"]), process.stdout
     process, runs = build(root)
     assert (process.returncode, runs) == (0, ["one", "two"]), process.stderr
