@@ -684,12 +684,19 @@ def test_the_program_of_every_setting_is_python(state, opened):
 # Larger digits, size and colours
 
 
-def test_larger_digits_are_learned_where_they_are_asked_for(opened, digits, tmp_path):
+@pytest.fixture
+def with_larger_digits(opened, digits, tmp_path):
+    """Return a page with a lab that has the larger digits as well."""
     page = opened()
     path = tmp_path / "larger.html"
     path.write_text(PAGE % lab.show("digits", digits).data, encoding="utf-8")
     page.goto(path.as_uri())
     wait_until(page, "state.step === 0")
+    return page
+
+
+def test_larger_digits_are_learned_where_they_are_asked_for(with_larger_digits):
+    page = with_larger_digits
     assert page.evaluate("typeof LatentLabDigits") == "undefined"
     field(page, "data").select_option("28x28")
     before = wait_until(page, "state.step === 0 && state.settings.data === '28x28'")["heldOut"]
@@ -698,12 +705,8 @@ def test_larger_digits_are_learned_where_they_are_asked_for(opened, digits, tmp_
     assert part(page, "decoded").evaluate("canvas => canvas.width") == 12 * 28
 
 
-def test_who_changes_the_speed_while_larger_digits_come_gets_them(opened, digits, tmp_path):
-    page = opened()
-    path = tmp_path / "larger.html"
-    path.write_text(PAGE % lab.show("digits", digits).data, encoding="utf-8")
-    page.goto(path.as_uri())
-    wait_until(page, "state.step === 0")
+def test_who_changes_the_speed_while_larger_digits_come_gets_them(with_larger_digits):
+    page = with_larger_digits
     page.evaluate("""() => {
         for (const [name, value] of [["data", "28x28"], ["speed", "full"]]) {
             const field = document.querySelector(`[data-setting="${name}"], [data-part="${name}"]`);
